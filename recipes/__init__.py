@@ -1,0 +1,1 @@
+"""How to get data (``corpora``) and how to pre-train an upstream on it (``pretrain``)."""
