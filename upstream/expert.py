@@ -1,0 +1,176 @@
+"""The s3prl contract: waveforms in, hidden states at 10 ms out.
+
+Legend: B batch, T 10 ms frames, n stacked frames, D model dim, L layers.
+"""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from s3prl.upstream.interfaces import UpstreamBase
+from torch import Tensor, nn
+
+from .checkpoint import load_checkpoint, restore, save_checkpoint
+from .contract import entry
+from .encoder import Encoder, EncoderOptions
+from .features import HOP_SAMPLES, LogMel, pad_frames, stack_frames
+from .options import fields, typed
+from .registry import nearest
+
+LONG_INPUT = ("error", "windows")
+
+
+class UpstreamExpert(UpstreamBase):
+    """One attention inside the common encoder, as an s3prl upstream.
+
+    Args:
+        name: a folder under ``upstream/`` or a name that another package registered.
+        ckpt: a checkpoint folder; without one the weights are random.
+        model_config: a yaml file of options, for s3prl's ``-g``.
+        refresh: s3prl's switch to download again; nothing is downloaded here.
+        long_input: what happens to utterances of more than ``max_frames`` stacked frames: ``error`` leaves it to the
+            attention, ``windows`` encodes them in the fewest windows of equal length.
+        options: those of ``EncoderOptions`` and of the attention. With ``ckpt`` they may only repeat what it says.
+
+    Raises:
+        ValueError: for an unknown name or option, a wrong value, or a checkpoint that does not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ckpt: str | Path | None = None,
+        model_config: str | Path | None = None,
+        refresh: bool = False,
+        long_input: str = "error",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        del refresh
+        if long_input not in LONG_INPUT:
+            raise ValueError(f"long_input cannot be {long_input!r}: {nearest(long_input, list(LONG_INPUT))}")
+        if model_config is not None:
+            options = {**read_options(model_config), **options}
+        tensors = None
+        if ckpt is not None:
+            config, tensors = load_checkpoint(ckpt)
+            options = agreed(name, ckpt, config, options)
+        self.name = name
+        self.long_input = long_input
+        self.entry = entry(name)
+        self.options, self.own_options = split_options(name, options)
+        self.frame_repeat = self.options.stack
+        self.log_mel = LogMel(num_mels=self.options.num_mels)
+        self.encoder = Encoder(self.options, self._build_attention)
+        self.encoder.apply(_initialise)
+        if tensors is not None:
+            own = {key: value for key, value in tensors.items() if not key.startswith("head.")}
+            restore(self, own, Path(ckpt or ""))
+
+    def _build_attention(self) -> nn.Module:
+        return self.entry.attention(
+            hidden_dim=self.options.hidden_dim,
+            num_heads=self.options.num_heads,
+            max_frames=self.options.max_frames,
+            dropout=self.options.attention_dropout,
+            **asdict(self.own_options),
+        )
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Samples a hidden state: 160 (10 ms), whatever the stacking."""
+        del key
+        return HOP_SAMPLES
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
+        """Encode waveforms.
+
+        Args:
+            wavs: B waveforms (S_i,), float, 16 kHz.
+
+        Returns:
+            ``hidden_states``: L + 1 tensors (B, T, D), T = ceil(longest S / 160), zero beyond an utterance's end;
+            ``last_hidden_state``: the last of them.
+        """
+        stacked = [stack_frames(self.log_mel(wav), self.options.stack) for wav in wavs]
+        windows = [window for frames in stacked for window in self._windows(frames)]
+        batch, keep = pad_frames(windows)
+        states = self.encoder(batch.to(self.encoder.input.weight.dtype), keep)
+        lengths = [len(window) for window in windows]
+        longest = max(math.ceil(len(wav) / HOP_SAMPLES) for wav in wavs)
+        hidden = [self._unstack(state, lengths, wavs, longest) for state in states]
+        return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
+
+    def _windows(self, frames: Tensor) -> list[Tensor]:
+        """An utterance (n, input_dim) whole, or in windows when it is longer than max_frames and they are allowed."""
+        parts = math.ceil(len(frames) / self.options.max_frames)
+        if parts == 1 or self.long_input == "error":
+            return [frames]
+        return list(frames.tensor_split(parts))
+
+    def _unstack(self, state: Tensor, lengths: list[int], wavs: list[Tensor], longest: int) -> Tensor:
+        """Windows (W, n, D) back to utterances (B, T, D): joined, repeated ``stack`` times, zero after the end."""
+        windows = iter(zip(state, lengths, strict=True))
+        out = state.new_zeros(len(wavs), longest, state.shape[-1])
+        for row, wav in enumerate(wavs):
+            frames = math.ceil(len(wav) / HOP_SAMPLES)
+            wanted, pieces = math.ceil(frames / self.options.stack), []
+            while sum(map(len, pieces)) < wanted:
+                window, length = next(windows)
+                pieces.append(window[:length])
+            out[row, :frames] = torch.cat(pieces).repeat_interleave(self.options.stack, dim=0)[:frames]
+        return out
+
+    def save(self, folder: Path, lineage: dict[str, Any] | None = None, head: nn.Module | None = None) -> None:
+        """Write a checkpoint that ``load(name, ckpt=folder)`` restores; ``lineage`` tells how it came about."""
+        tensors = dict(self.state_dict())
+        if head is not None:
+            tensors |= {f"head.{key}": value for key, value in head.state_dict().items()}
+        config = {"upstream": self.name, "options": {**asdict(self.options), **asdict(self.own_options)}}
+        save_checkpoint(folder, tensors, {**config, "lineage": lineage or {}})
+
+
+def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:
+    """Sort flat options into the encoder's and the attention's own; every mistake is told at once."""
+    found = entry(name)
+    common, own = fields(EncoderOptions), fields(found.options)
+    unknown = [key for key in options if key not in common and key not in own]
+    if unknown:
+        listed = "; ".join(f"no option {key!r} ({nearest(key, common + own)})" for key in unknown)
+        raise ValueError(f"upstream {name!r}: {listed}")
+    encoder = typed(EncoderOptions, {k: v for k, v in options.items() if k in common}, f"upstream {name!r}")
+    if encoder.num_heads < found.info.min_heads:
+        raise ValueError(f"{name} needs at least {found.info.min_heads} heads, got num_heads={encoder.num_heads}")
+    return encoder, typed(found.options, {k: v for k, v in options.items() if k in own}, f"upstream {name!r}")
+
+
+def agreed(name: str, ckpt: str | Path, config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a checkpoint, provided that it is one of ``name`` and that ``options`` do not contradict it."""
+    saved = config.get("options")
+    if config.get("upstream") != name or not isinstance(saved, dict):
+        raise ValueError(f"{ckpt} is a checkpoint of upstream {config.get('upstream')!r}, not of {name!r}")
+    wrong = [f"{key}={value!r} (the checkpoint has {saved.get(key)!r})" for key, value in options.items()]
+    wrong = [text for text, (key, value) in zip(wrong, options.items(), strict=True) if saved.get(key) != value]
+    if wrong:
+        raise ValueError(f"{ckpt} was made with other options: {', '.join(wrong)}; leave them out")
+    return saved
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """Options from a yaml file; raises ``ValueError`` when it is missing or no mapping."""
+    try:
+        options = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as yaml: {str(error).splitlines()[0]}") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"{path} must hold options as 'name: value' lines")
+    return options
+
+
+def _initialise(module: nn.Module) -> None:
+    """BERT's start, as in Mockingjay: weights N(0, 0.02), biases zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

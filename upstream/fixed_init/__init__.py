@@ -1,0 +1,1 @@
+"""The study's proposal: input-independent weights that start from hand-crafted maps."""

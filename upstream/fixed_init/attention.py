@@ -1,0 +1,71 @@
+"""The proposal: a Random Synthesizer whose first seven heads start from hand-crafted maps, then train."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..contract import AttentionInfo
+from ..kernels.input_independent import InputIndependentAttention, macs
+from ..registry import nearest
+from .maps import NAMES, hand_crafted, start_logits
+
+INITS = ("log", "raw", "random")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the logits of the first seven heads start.
+
+    Args:
+        init: ``log`` (the maps themselves), ``raw`` (maps taken for logits, as once published) or ``random``.
+        eps: what log adds to the maps; the weight that a place outside the pattern starts with.
+    """
+
+    init: str = "log"
+    eps: float = 1e-4
+
+
+class Attention(nn.Module):
+    """softmax(R[:, :n, :n]) V; heads 1 to 7 of R start from the maps, the others from N(0, 1)."""
+
+    def __init__(
+        self,
+        *,
+        hidden_dim: int,
+        num_heads: int,
+        max_frames: int,
+        dropout: float = 0.0,
+        init: str = Options.init,
+        eps: float = Options.eps,
+    ) -> None:
+        super().__init__()
+        if init not in INITS:
+            raise ValueError(f"fixed_init has no init {init!r}: {nearest(init, list(INITS))}")
+        if not 0 < eps < 1:
+            raise ValueError(f"fixed_init needs 0 < eps < 1, got {eps}: the default is {Options.eps}")
+        logits = torch.randn(num_heads, max_frames, max_frames)
+        if init != "random":
+            logits[: len(NAMES)] = start_logits(hand_crafted(max_frames), init, eps)
+        self.core = InputIndependentAttention(logits, hidden_dim=hidden_dim, dropout=dropout)
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
+        return self.core(x, keep)
+
+    @torch.no_grad()
+    def weights(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """The attention maps (B, H, n, n)."""
+        return self.core.weights(x, keep)
+
+
+INFO = AttentionInfo(
+    title="Fixed initialisation",
+    paper="Wu et al., Input-independent Attention Weights Are Expressive Enough, arXiv 2006.05174",
+    family="proposal",
+    input_dependent=False,
+    order="n^2",
+    macs=lambda num_frames, hidden_dim, num_heads, init, eps: macs(num_frames, hidden_dim, num_heads),
+    min_heads=len(NAMES),
+    length_bound=True,
+)

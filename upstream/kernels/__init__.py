@@ -1,0 +1,1 @@
+"""Fast paths shared by several attentions."""

@@ -1,0 +1,31 @@
+"""Splitting into heads and the masked softmax: the pieces that every dense attention is written with.
+
+Legend: B batch, n frames, D model dim, H heads, K head dim.
+"""
+
+import torch
+from torch import Tensor
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, n, D) -> (B, H, n, K), a view."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, n, K) -> (B, n, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Set the padding rows of x (B, n, D) to zero."""
+    return x if keep is None else x.masked_fill(~keep[..., None], 0.0)
+
+
+def masked_softmax(logits: Tensor, keep: Tensor | None) -> Tensor:
+    """Softmax of logits, broadcastable to (B, H, n, n), over valid keys; rows of padding queries are zero."""
+    if keep is None:
+        return logits.softmax(-1)
+    keys, queries = keep[:, None, None, :], keep[:, None, :, None]  # (B, 1, 1, n), (B, 1, n, 1)
+    weights = logits.masked_fill(~keys, torch.finfo(logits.dtype).min).softmax(-1)
+    return weights.masked_fill(~(keys & queries), 0.0)

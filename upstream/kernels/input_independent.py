@@ -1,0 +1,122 @@
+"""Attention whose weights are parameters: softmax(R) V without a tensor of B x H x n x n.
+
+Legend: B batch, n frames, D model dim, H heads, K head dim, N max_frames.
+
+The weights do not depend on the batch, so one softmax serves all of it, and H products (n x n) by (n x B*K) apply
+them. In evaluation the softmax is kept until R changes; layers that share their parameters share it within a forward.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .heads import masked_softmax, zero_padding
+
+
+class InputIndependentAttention(nn.Module):
+    """softmax(R[:, :n, :n]) V with value and output projection.
+
+    Args:
+        logits: R at the start, (H, N, N).
+        hidden_dim: D, a multiple of H.
+        dropout: share of attention weights dropped in training.
+    """
+
+    def __init__(self, logits: Tensor, *, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.max_frames = logits.shape[:2]
+        self.logits = nn.Parameter(logits)
+        self.value = nn.Linear(hidden_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, hidden_dim)
+        self.dropout = nn.Dropout(dropout)
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None  # evaluation: key, softmax
+        self._shared: dict[int, Tensor] | None = None  # one forward of layers that share parameters
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
+        weights = self.dropout(self.softmax(x.shape[1]))  # (H, n, n)
+        values = self.value(x).unflatten(-1, (self.num_heads, -1))  # (B, n, H, K)
+        mixed = mix(weights, values, keep)
+        if mixed is None:
+            mixed = self._mix_each(values, keep)
+        return zero_padding(self.output(mixed.flatten(2)), keep)
+
+    def weights(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """The attention maps (B, H, n, n): the same for every utterance but for its padding."""
+        logits = self._logits(x.shape[1]).expand(x.shape[0], -1, -1, -1)
+        return masked_softmax(logits, keep)
+
+    def softmax(self, num_frames: int) -> Tensor:
+        """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows."""
+        if self.training or torch.is_grad_enabled():
+            if self._shared is None:
+                return self._logits(num_frames).softmax(-1)
+            if num_frames not in self._shared:
+                self._shared[num_frames] = self._logits(num_frames).softmax(-1)
+            return self._shared[num_frames]
+        key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None  # the old one goes before the new one comes
+            self._kept = (key, self._logits(num_frames).softmax(-1))
+        return self._kept[1]
+
+    @contextmanager
+    def one_forward(self) -> Iterator[None]:
+        """Within this context the softmax of a length is computed once, however many layers ask for it."""
+        self._shared = {}
+        try:
+            yield
+        finally:
+            self._shared = None
+
+    def train(self, mode: bool = True) -> "InputIndependentAttention":
+        """Switch mode and drop what evaluation had kept."""
+        self._kept = None
+        return super().train(mode)
+
+    def _logits(self, num_frames: int) -> Tensor:
+        if num_frames > self.max_frames:
+            raise ValueError(
+                f"{num_frames} stacked frames are more than max_frames={self.max_frames}, for which this attention has "
+                f"weights: pre-train with a larger max_frames, or load the upstream with long_input=windows"
+            )
+        return self.logits[:, :num_frames, :num_frames]
+
+    def _mix_each(self, values: Tensor, keep: Tensor | None) -> Tensor:
+        """Utterance by utterance, softmax over its own frames: for rows whose weight lies all on padding."""
+        assert keep is not None
+        logits = self._logits(values.shape[1])
+        mixed = torch.zeros_like(values)
+        for utterance, frames in enumerate(keep):
+            at = frames.nonzero().squeeze(1)
+            weights = logits[:, at][:, :, at].softmax(-1)  # (H, m, m)
+            own = torch.einsum("hqk,khd->qhd", weights, values[utterance, at])
+            mixed[utterance] = mixed[utterance].index_copy(0, at, own.to(mixed.dtype))
+        return mixed
+
+
+def mix(weights: Tensor, values: Tensor, keep: Tensor | None) -> Tensor | None:
+    """Apply weights (H, n, n) to values (B, n, H, K) -> (B, n, H, K), over valid keys only.
+
+    With padding this is (A (m v)) / (A m): exact, because a softmax over fewer keys is the same weights renormalised.
+    None when the valid keys of some query hold so little weight that the quotient would lose its digits.
+    """
+    batch, _, _, head_dim = values.shape
+    if keep is not None:
+        values = values.masked_fill(~keep[..., None, None], 0.0)
+    columns = values.permute(2, 1, 0, 3).flatten(2)  # (H, n, B*K)
+    mixed = (weights @ columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
+    if keep is None:
+        return mixed
+    mass = (weights @ keep.T.to(weights.dtype)).permute(2, 1, 0)  # (B, n, H)
+    smallest = torch.finfo(mass.dtype).tiny ** 0.5
+    if (mass < smallest).logical_and(keep[..., None]).any():
+        return None
+    return mixed / mass.clamp_min(smallest)[..., None]
+
+
+def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
+    """Multiply-accumulates of one utterance: two projections and one product with the maps."""
+    return 2 * num_frames * hidden_dim**2 + num_frames**2 * hidden_dim

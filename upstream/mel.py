@@ -1,0 +1,43 @@
+"""The log-Mel row: the features that every encoder starts from, offered as an upstream without an encoder."""
+
+from pathlib import Path
+from typing import Any
+
+from s3prl.upstream.interfaces import UpstreamBase
+from torch import Tensor
+
+from .checkpoint import load_checkpoint, restore, save_checkpoint
+from .features import HOP_SAMPLES, LogMel, pad_frames
+
+
+class MelExpert(UpstreamBase):
+    """Normalised log-Mel frames as the only hidden state.
+
+    Args:
+        ckpt: a folder written by ``save``; without one the corpus statistics are zeros and ones.
+        num_mels: Mel bands.
+    """
+
+    frame_repeat = 1
+    name = "mel"
+
+    def __init__(self, ckpt: str | Path | None = None, num_mels: int = 80, **kwargs: Any) -> None:
+        super().__init__()
+        del kwargs  # s3prl's model_config and refresh
+        self.log_mel = LogMel(num_mels=num_mels)
+        if ckpt is not None:
+            restore(self, load_checkpoint(ckpt)[1], ckpt)
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Samples a frame: 160 (10 ms)."""
+        del key
+        return HOP_SAMPLES
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
+        """B waveforms (S_i,) -> ``hidden_states``: one tensor (B, T, num_mels), zero beyond an utterance's end."""
+        batch, _ = pad_frames([self.log_mel(wav) for wav in wavs])
+        return {"hidden_states": [batch], "last_hidden_state": batch}
+
+    def save(self, folder: Path) -> None:
+        """Write the corpus statistics as a checkpoint."""
+        save_checkpoint(folder, dict(self.state_dict()), {"upstream": self.name})

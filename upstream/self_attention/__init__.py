@@ -1,0 +1,1 @@
+"""Self-attention: the yardstick of every ratio."""

@@ -1,0 +1,1 @@
+"""Random Synthesizer: attention weights that are trained parameters."""
