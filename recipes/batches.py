@@ -1,0 +1,192 @@
+"""From a corpus to batches of stacked log-Mel frames, each a pure function of (seed, step).
+
+Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands, C = stack * F.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from queue import Queue
+from threading import Event, Thread
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..upstream.features import LogMel, pad_frames, stack_frames
+from .config import PretrainConfig
+from .corpora import Corpus, FrameStore, Utterance, cache_dir, read_audio
+from .objective import corrupt, mask_spans
+
+logger = logging.getLogger(__name__)
+
+FEATURE_VERSION = 1  # raise it when LogMel.raw changes, so that no stale features are read
+
+
+def log_mel_store(corpus: Corpus, num_mels: int) -> FrameStore:
+    """The log-Mel frames (T, F) float16 of a corpus, computed once and kept in the cache; meta has mean and std."""
+    key = hashlib.sha256(f"{FEATURE_VERSION} {num_mels} {corpus.fingerprint}".encode()).hexdigest()[:16]
+    folder = cache_dir() / "log-mel" / f"{corpus.name}-{key}"
+    if not folder.exists():
+        logger.info("log-Mel features of %d utterances of %s -> %s", len(corpus.utterances), corpus.name, folder)
+        moments = Moments(num_mels)
+        FrameStore.create(folder, _computed(corpus.utterances, LogMel(num_mels=num_mels), moments), "float16", moments.meta)
+    return FrameStore.open(folder)
+
+
+class Moments:
+    """Running mean and standard deviation of every Mel band; ``meta`` fills when ``close`` is called."""
+
+    def __init__(self, num_mels: int) -> None:
+        self.count = 0
+        self.sum, self.square = np.zeros(num_mels), np.zeros(num_mels)
+        self.meta: dict[str, list[float]] = {}
+
+    def add(self, frames: np.ndarray) -> None:
+        """Count frames (T, F)."""
+        self.count += len(frames)
+        self.sum += frames.sum(0, dtype=np.float64)
+        self.square += np.square(frames, dtype=np.float64).sum(0)
+
+    def close(self) -> None:
+        """Write mean and std into ``meta``."""
+        mean = self.sum / self.count
+        std = np.sqrt(np.maximum(self.square / self.count - mean**2, 0.0))
+        self.meta.update(mean=mean.tolist(), std=std.tolist())
+
+
+def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments) -> Iterator[tuple[str, np.ndarray]]:
+    """(id, frames) of each utterance, a few at a time so that memory stays bounded."""
+
+    @torch.inference_mode()
+    def frames(utterance: Utterance) -> np.ndarray:
+        return log_mel.raw(read_audio(utterance.path)).numpy()
+
+    waiting = iter(utterances)
+    with ThreadPoolExecutor(2) as pool, tqdm(total=len(utterances), desc="log-Mel", disable=None) as bar:
+        while chunk := list(islice(waiting, 64)):
+            for utterance, computed in zip(chunk, pool.map(frames, chunk), strict=True):
+                moments.add(computed)
+                yield utterance.id, computed
+                bar.update()
+    moments.close()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees: ``corrupted`` and ``target`` (B, n, C) float32, ``chosen`` and ``keep`` (B, n) bool."""
+
+    corrupted: Tensor
+    target: Tensor
+    chosen: Tensor
+    keep: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device."""
+        return Batch(*(part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep)))
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The frames to train on, cut into crops of at most ``max_frames`` stacked frames.
+
+    Args:
+        store: raw log-Mel frames.
+        ids: the utterances to draw from.
+        log_mel: holds the corpus statistics.
+        stack: frames joined to one.
+        max_frames: longest crop, in stacked frames.
+        config: batch size and masking.
+        seed: of order, crops and masks.
+    """
+
+    store: FrameStore
+    ids: Sequence[str]
+    log_mel: LogMel
+    stack: int
+    max_frames: int
+    config: PretrainConfig
+    seed: int
+
+    def plan(self) -> Iterator[list[str]]:
+        """Batches of ids without end: utterances of like length together, each once an epoch, in random order."""
+        lengths = {id: min(self.max_frames, -(-self.store.num_frames(id) // self.stack)) for id in self.ids}
+        epoch = 0
+        while True:
+            order = np.random.default_rng([self.seed, epoch])
+            shuffled = [self.ids[i] for i in order.permutation(len(self.ids))]
+            batches: list[list[str]] = [[]]
+            for id in sorted(shuffled, key=lambda id: -lengths[id]):  # stable: ties stay shuffled
+                longest = lengths[batches[-1][0]] if batches[-1] else lengths[id]
+                if batches[-1] and longest * (len(batches[-1]) + 1) > self.config.batch_frames:
+                    batches.append([])
+                batches[-1].append(id)
+            yield from (batches[i] for i in order.permutation(len(batches)))
+            epoch += 1
+
+    def batch(self, ids: Sequence[str], seed: int) -> Batch:
+        """Crop, stack and mask utterances; the same for the same ids and seed."""
+        generator = torch.Generator().manual_seed(seed)
+        target, corrupted, chosen = [], [], []
+        for id in ids:
+            frames = torch.from_numpy(np.array(self._crop(id, generator), dtype=np.float32))
+            frames = stack_frames((frames - self.log_mel.mean) / self.log_mel.std, self.stack)
+            mask = mask_spans(len(frames), self.config.mask_share, self.config.span_frames, generator)
+            target.append(frames)
+            chosen.append(mask)
+            corrupted.append(corrupt(frames, mask, generator))
+        padded, keep = pad_frames(target)
+        return Batch(pad_frames(corrupted)[0], padded, torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True), keep)
+
+    def _crop(self, id: str, generator: torch.Generator) -> np.ndarray:
+        frames, longest = self.store[id], self.max_frames * self.stack
+        spare = max(0, len(frames) - longest)
+        start = int(torch.randint(spare + 1, (), generator=generator))
+        return frames[start : start + longest]
+
+    def batches(self, first_step: int) -> Iterator[tuple[Batch, float]]:
+        """(batch, seconds waited for it) of step ``first_step``, the next, ..., made one ahead in a thread."""
+        ready: Queue[Batch | BaseException] = Queue(maxsize=2)
+        stop = Event()
+
+        def produce() -> None:
+            try:
+                for step, ids in enumerate(islice(self.plan(), first_step - 1, None), start=first_step):
+                    ready.put(self.batch(ids, step_seed(self.seed, step)))
+                    if stop.is_set():
+                        return
+            except BaseException as error:  # noqa: BLE001  # handed to the training loop, which raises it
+                ready.put(error)
+
+        Thread(target=produce, daemon=True).start()
+        try:
+            while True:
+                started = perf_counter()
+                batch = ready.get()
+                if isinstance(batch, BaseException):
+                    raise batch
+                yield batch, perf_counter() - started
+        finally:
+            stop.set()
+            while not ready.empty():
+                ready.get_nowait()
+
+
+def step_seed(seed: int, step: int) -> int:
+    """One seed for everything random in a step, so that a resumed run needs to remember none."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:7], "big")
+
+
+def hold_out(ids: Sequence[str], share: float, most: int) -> tuple[list[str], list[str]]:
+    """(train, valid) ids; which are held out depends on the ids alone, not on their order."""
+    num_valid = min(most, max(1, round(share * len(ids))), len(ids) - 1)
+    if num_valid < 1:
+        raise ValueError(f"pre-training needs at least 2 utterances, got {len(ids)}: name more subsets or data")
+    ranked = sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())
+    valid = set(ranked[:num_valid])
+    return [id for id in ids if id not in valid], sorted(valid)
