@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .kernels.onednn import fast_linear
+
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -126,11 +128,12 @@ class Encoder(nn.Module):
             self.positions = sinusoid(num_frames, self.positions.shape[1]).to(device, dtype)
         x = self.dropout(self.input_norm(self.input(frames) + self.positions[:num_frames]))
         states = [x]
-        with ExitStack() as shared:
+        with ExitStack() as contexts:
+            contexts.enter_context(fast_linear())
             if len(self.layers) < self.num_layers:
                 for module in self.layers.modules():
                     if hasattr(module, "one_forward"):
-                        shared.enter_context(module.one_forward())
+                        contexts.enter_context(module.one_forward())
             for index in range(self.num_layers):
                 states.append(self.layers[index % len(self.layers)](states[-1], keep))
         return states

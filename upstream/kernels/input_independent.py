@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from .heads import masked_softmax, zero_padding
 
@@ -107,7 +108,7 @@ def mix(weights: Tensor, values: Tensor, keep: Tensor | None) -> Tensor | None:
     if keep is not None:
         values = values.masked_fill(~keep[..., None, None], 0.0)
     columns = values.permute(2, 1, 0, 3).flatten(2)  # (H, n, B*K)
-    mixed = (weights @ columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
+    mixed = products(weights, columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
     if keep is None:
         return mixed
     mass = (weights @ keep.T.to(weights.dtype)).permute(2, 1, 0)  # (B, n, H)
@@ -115,6 +116,13 @@ def mix(weights: Tensor, values: Tensor, keep: Tensor | None) -> Tensor | None:
     if (mass < smallest).logical_and(keep[..., None]).any():
         return None
     return mixed / mass.clamp_min(smallest)[..., None]
+
+
+def products(weights: Tensor, columns: Tensor) -> Tensor:
+    """H products (n, n) by (n, m): (H, n, n), (H, n, m) -> (H, n, m). On CPUs one by one, as ``linear`` can be faster."""
+    if weights.device.type != "cpu":
+        return weights @ columns
+    return torch.stack([linear(weight, column.T) for weight, column in zip(weights, columns, strict=True)])
 
 
 def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
