@@ -1,0 +1,1 @@
+"""The benchmark: upstreams x downstreams, accuracy against wall-clock time."""

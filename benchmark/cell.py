@@ -1,0 +1,168 @@
+"""One cell of the grid: an upstream, a task, a seed; from hidden states to a result file."""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import downstream
+from ..downstream.probe import ProbeResult, probe
+from ..upstream.contract import entry
+from .environment import describe
+from .prepare import Prepared, Speech, digest, lineage
+from .results import SCHEMA, cell_path, read_cell, write_cell, write_utterances
+from .settings import MEL, Study, difference
+from .sources import source_hash, task_hash
+from .stopwatch import Record
+from .workloads import stacked_frames
+
+logger = logging.getLogger(__name__)
+
+MACS_S = 10.0  # the utterance length for which multiply-accumulates are told
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a result file is about."""
+
+    study: Study
+    task: str
+    seed: int
+
+    def key(self, speech: Speech) -> dict[str, Any]:
+        """The names under which it is filed."""
+        return {
+            "upstream": self.study.upstream,
+            "downstream": self.task,
+            "seed": self.seed,
+            "preset": self.study.recipe.preset,
+            "corpus": speech.probing.name,
+        }
+
+    def path(self, out: Path, speech: Speech) -> Path:
+        """Where its result goes; the name changes with everything that decides the scores."""
+        parts = [lineage(self.study, speech, self.seed), self.task, asdict(self.study.probe), speech.probing.fingerprint]
+        return cell_path(out, self.key(speech), digest([parts, task_hash(self.task)]))
+
+
+def finished(path: Path) -> bool:
+    """Whether ``path`` holds a result that need not be made again."""
+    try:
+        return read_cell(path)["status"] == "ok"
+    except ValueError:
+        return False
+
+
+def run_cell(
+    cell: Cell, prepared: Prepared, speech: Speech, record: Record | None, overrides: Sequence[str], out: Path, device: str
+) -> None:
+    """Probe, then write outcomes and result; raises what the probe raises."""
+    scored = probe(cell.task, speech.probing, prepared.states, cell.seed, device, cell.study.probe)
+    path = cell.path(out, speech)
+    outcomes = path.with_suffix(".csv")
+    columns = ("fold", "utterance", "speaker", "correct", "total")
+    write_utterances(outcomes, (dict(zip(columns, outcome, strict=True)) for outcome in scored.outcomes))
+    write_cell(path, _result(cell, prepared, scored, speech, record, overrides, out))
+
+
+def write_failure(
+    cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, out: Path
+) -> None:
+    """Record that a cell failed, and why."""
+    sections = ("upstream", "task", "data", "pretrain", "scores", "time", "memory")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    failure = {
+        "schema": SCHEMA,
+        "status": "failed",
+        "reason": reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}",
+        "traceback": "".join(traceback.format_exception(error)),
+        "cell": cell.key(speech),
+        **dict.fromkeys(sections),
+        "config": cell.study.resolved(),
+        "difference": difference(cell.study.upstream, cell.study.recipe.preset, overrides),
+        "environment": describe(threads),
+    }
+    write_cell(cell.path(out, speech), failure)
+
+
+def _result(
+    cell: Cell,
+    prepared: Prepared,
+    scored: ProbeResult,
+    speech: Speech,
+    record: Record | None,
+    overrides: Sequence[str],
+    out: Path,
+) -> dict[str, Any]:
+    study, info = cell.study, downstream.load(cell.task).INFO
+    done = prepared.pretrained
+    time = record["time"] if record else None
+    return {
+        "schema": SCHEMA,
+        "status": "ok",
+        "reason": None,
+        "cell": cell.key(speech),
+        "upstream": {**_facts(study), "parameters": prepared.num_parameters, "hidden_dim": prepared.states.frame_shape[1]},
+        "task": {
+            "name": cell.task,
+            "metric": info.metric,
+            "higher_is_better": info.higher_is_better,
+            "head": info.head,
+            "unit": info.unit,
+            "split": scored.split,
+        },
+        "data": {
+            "fingerprint": speech.probing.fingerprint,
+            "pretraining": {"fingerprint": speech.pretraining.fingerprint, "seconds": speech.pretraining.seconds},
+            "synthetic": speech.probing.synthetic,
+            "note": speech.probing.note,
+            "splits": scored.splits,
+            "num_speakers_test": scored.num_speakers_test,
+            "num_folds": scored.num_folds,
+        },
+        "config": study.resolved(),
+        "difference": difference(study.upstream, study.recipe.preset, overrides),
+        "pretrain": None
+        if done is None
+        else {
+            "steps": done.steps,
+            "valid_loss": done.valid_loss,
+            "train_loss": done.train_loss,
+            "seconds": done.seconds,
+            "log": done.log.relative_to(out).as_posix(),
+            "checkpoint": done.checkpoint.relative_to(out).as_posix(),
+        },
+        "scores": {
+            "dev": scored.dev,
+            "test": scored.test,
+            "chance": scored.chance,
+            "items": scored.items,
+            "utterances": cell.path(out, speech).with_suffix(".csv").name,
+        },
+        "probe": {
+            "seconds": scored.seconds,
+            "extraction_s": prepared.extraction_s,
+            "layer_weights": scored.layer_weights,
+            "chosen_epoch": scored.chosen_epoch,
+            "epochs": scored.epochs_run,
+        },
+        "time": time,
+        "memory": record["memory"] if record else None,
+        "environment": describe(time["threads"] if time else 0),
+    }
+
+
+def _facts(study: Study) -> dict[str, Any]:
+    if study.upstream == MEL:
+        title, order, macs = "log-Mel features", "n", 0
+    else:
+        info, model = entry(study.upstream).info, study.recipe.model
+        frames = stacked_frames(MACS_S, model.stack)
+        attention = info.macs(frames, model.hidden_dim, model.num_heads, **study.recipe.attention)
+        layer = attention + 2 * model.ffn_ratio * frames * model.hidden_dim**2
+        title, order = info.title, info.order
+        macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
+    hashed = source_hash(study.upstream)
+    return {"name": study.upstream, "title": title, "source_hash": hashed, "macs_10s": macs, "order": order}

@@ -1,0 +1,76 @@
+"""The timing lane: one timing at a time on a machine, and a measure of what everybody else is doing meanwhile."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
+    """Hold this machine's timing lock: a file lock in the user's cache folder, which the system frees when the process
+    ends, however it ends. Calls ``say`` with one line when another process has it and this one waits."""
+    from ..recipes.corpora import cache_dir
+
+    path = cache_dir() / f"timing-{platform.node() or 'localhost'}.lock"  # the cache may be shared by several machines
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another timing runs on this machine: waiting for it to end (lock {path})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class OtherLoad:
+    """CPU time that others take, from construction on: every process but this one and its ended children.
+
+    The system counts in ticks (10 ms), so one tick is not held against anybody: short intervals see only heavy load.
+    """
+
+    def __init__(self, stat: Path = Path("/proc/stat"), own_s: Callable[[], float] | None = None) -> None:
+        self._stat = stat
+        self._own_s = own_s or _own_cpu_s
+        self._start = self._read()
+
+    def share(self) -> float | None:
+        """Share (0 to 1) of all cores' time that others have used so far; None where the system does not tell."""
+        now = self._read()
+        if self._start is None or now is None:
+            return None
+        busy_s, total_s, own_s = (end - start for end, start in zip(now, self._start, strict=True))
+        if total_s <= 0:
+            return 0.0
+        return min(1.0, max(0.0, busy_s - own_s - _tick_s()) / total_s)
+
+    def _read(self) -> tuple[float, float, float] | None:
+        """Seconds all cores were busy, seconds all cores existed, seconds this process and its ended children took."""
+        try:
+            fields = self._stat.read_text().split("\n", 1)[0].split()
+            ticks = [int(field) for field in fields[1:9]]  # user nice system idle iowait irq softirq steal
+        except (OSError, ValueError):
+            return None
+        if len(ticks) < 8 or fields[0] != "cpu":
+            return None
+        total, idle = sum(ticks), ticks[3] + ticks[4]
+        return (total - idle) * _tick_s(), total * _tick_s(), self._own_s()
+
+
+def _tick_s() -> float:
+    return 1 / os.sysconf("SC_CLK_TCK")
+
+
+def _own_cpu_s() -> float:
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system

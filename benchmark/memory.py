@@ -1,0 +1,65 @@
+"""Peak memory of one upstream, each measured in a process of its own.
+
+    python -m s3prl_attention.benchmark.memory '{"upstream": "fixed_init", "preset": "demo", "overrides": []}'
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+
+TIMEOUT_S = 600
+
+
+def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: int, device: str) -> dict[str, int]:
+    """Peak bytes beyond what Python and PyTorch take: ``inference_bytes`` (longest timed utterance), ``train_bytes``.
+
+    Raises:
+        RuntimeError: when the process fails, with its last line.
+    """
+    spec = {"upstream": upstream, "preset": preset, "overrides": list(overrides), "threads": threads, "device": device}
+    command = [sys.executable, "-m", "s3prl_attention.benchmark.memory", json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise RuntimeError(f"measuring the memory of {upstream} failed: {lines[-1] if lines else done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure(spec: dict) -> dict[str, int]:
+    import torch
+
+    from .settings import load_study
+    from .workloads import encoder_for, inference, stacked_frames, train_step
+
+    torch.set_num_threads(spec["threads"])
+    device = torch.device(spec["device"])
+    study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
+    (torch.randn(64, 64) @ torch.randn(64, 64)).sum().item()  # libraries load what they need before the count starts
+    start = _peak_bytes(device)
+    longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
+    inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()
+    inferred = _peak_bytes(device) - start
+    train = train_step(study.recipe, study.timing, device)
+    for _ in range(2):  # the optimiser's state comes with the first step
+        train()
+    return {"inference_bytes": inferred, "train_bytes": _peak_bytes(device) - start}
+
+
+def _peak_bytes(device: object) -> int:
+    """The most bytes that were in use at once so far."""
+    import torch
+
+    if getattr(device, "type", "") == "cuda":
+        return torch.cuda.max_memory_allocated(device)  # type: ignore[arg-type]  # a torch.device, by the check above
+    try:
+        import resource
+    except ImportError:  # Windows
+        raise SystemExit("peak memory is not measured on this system") from None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(json.loads(sys.argv[1]))))

@@ -1,0 +1,116 @@
+"""From a study to the hidden states that its probes read: pre-train what is missing, extract once."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from .. import downstream
+from ..downstream.hidden_states import extract
+from ..recipes.batches import log_mel_store
+from ..recipes.config import DataConfig
+from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir, load_corpus
+from ..recipes.pretrain import Pretrained, pretrain, pretrain_part
+from ..upstream import load
+from ..upstream.mel import MelExpert
+from .settings import MEL, Study
+from .sources import source_hash
+
+logger = logging.getLogger(__name__)
+
+STATES_DTYPE = "float16"
+
+
+@dataclass(frozen=True)
+class Speech:
+    """The corpus of a run: the part to pre-train on, and the part whose labels the tasks read."""
+
+    pretraining: Corpus
+    probing: Corpus
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel``."""
+
+    pretrained: Pretrained | None
+    num_parameters: int
+    states: FrameStore
+    extraction_s: float
+
+
+def load_speech(data: DataConfig) -> Speech:
+    """Load the corpus that a configuration names."""
+    corpus = load_corpus(
+        data.corpus,
+        root=Path(data.root) if data.root else None,
+        size=data.size,
+        seed=data.seed,
+        alignments=Path(data.alignments) if data.alignments else None,
+    )
+    probing = corpus.select(*data.probe_subsets) if data.probe_subsets else corpus
+    return Speech(pretrain_part(corpus, data.pretrain_subsets), probing)
+
+
+def lineage(study: Study, speech: Speech, seed: int) -> str:
+    """12 digits that change with everything that decides the pre-trained weights."""
+    resolved = study.resolved()
+    parts = [study.upstream, resolved["model"], resolved["attention"], resolved["pretrain"]]
+    return digest([parts, seed, speech.pretraining.fingerprint, source_hash(study.upstream)])
+
+
+def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: Path, device: str) -> Prepared:
+    """Pre-train unless ``out`` has it, then extract the hidden states that ``tasks`` need unless the cache has them."""
+    key = lineage(study, speech, seed)
+    done = None
+    if study.upstream == MEL:
+        expert: torch.nn.Module = _mel(speech.pretraining, study.recipe.model.num_mels)
+    else:
+        folder = out / "pretrain" / speech.pretraining.name / f"{study.upstream}--seed{seed}--{key}"
+        done = pretrain(study.recipe, speech.pretraining, folder, seed, device)
+        expert = load(study.upstream, done.checkpoint, long_input="windows")
+    utterances = _needed(tasks, speech.probing, study)
+    states_key = digest([key, STATES_DTYPE, [u.id for u in utterances], speech.probing.fingerprint])
+    where = cache_dir() / "hidden-states" / f"{study.upstream}-{states_key}"
+    timed = where.with_suffix(".json")
+    if not where.exists():
+        logger.info("hidden states of %d utterances from %s", len(utterances), study.upstream)
+        started = perf_counter()
+        extract(expert, utterances, where, STATES_DTYPE, device=device)
+        timed.write_text(json.dumps({"extraction_s": perf_counter() - started}), encoding="utf-8")
+    parameters = sum(parameter.numel() for parameter in expert.parameters())
+    extraction_s = json.loads(timed.read_text(encoding="utf-8"))["extraction_s"] if timed.is_file() else float("nan")
+    return Prepared(done, parameters, FrameStore.open(where), extraction_s)
+
+
+def digest(parts: Any) -> str:
+    """12 hexadecimal digits of plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()[:12]
+
+
+def _mel(corpus: Corpus, num_mels: int) -> MelExpert:
+    expert, meta = MelExpert(num_mels=num_mels), log_mel_store(corpus, num_mels).meta
+    expert.log_mel.fit(torch.tensor(meta["mean"]), torch.tensor(meta["std"]))
+    return expert
+
+
+def _needed(tasks: Sequence[str], corpus: Corpus, study: Study) -> list[Utterance]:
+    """Every utterance of every fold of the tasks that can use this corpus, sorted by id."""
+    found: dict[str, Utterance] = {}
+    problems = []
+    for task in tasks:
+        try:
+            folds = downstream.load(task).folds(corpus, study.probe.subsets)
+        except ValueError as error:  # the cell of this task will fail with it; the others need not
+            problems.append(error)
+            continue
+        found |= {u.id: u for fold in folds for split in ("train", "dev", "test") for u in fold.utterances(split)}
+    if not found and problems:
+        raise problems[0]
+    return [found[id] for id in sorted(found)]

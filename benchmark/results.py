@@ -1,0 +1,171 @@
+"""Result files: one JSON file a cell with a csv of per-utterance outcomes beside it, written whole or not at all."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+SCHEMA = 1
+STATUSES = ("ok", "failed", "skipped", "timeout")
+OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "cell": ("upstream", "downstream", "seed", "preset", "corpus"),
+    "upstream": ("name", "title", "source_hash", "parameters", "macs_10s", "order", "hidden_dim"),
+    "task": ("name", "metric", "higher_is_better", "head", "unit", "split"),
+    "data": ("fingerprint", "synthetic", "note", "splits", "num_speakers_test", "num_folds"),
+    "config": (),
+    "difference": (),
+    "pretrain": ("steps", "valid_loss", "train_loss", "seconds", "log"),
+    "scores": ("dev", "test", "chance", "items", "utterances"),
+    "time": ("baseline", "interleaved_with", "threads", "setting", "phases"),
+    "memory": ("train_bytes", "inference_bytes"),
+    "environment": ("cpu", "cores", "threads", "ram_bytes", "os", "python", "packages", "git_commit", "git_dirty"),
+}
+NULL_WHEN_OK = (
+    "pretrain",
+    "time",
+    "memory",
+)  # the mel row is not pre-trained; a cell may be written before it is timed
+NEVER_NULL = ("cell", "environment")  # a failed cell may lack every other section
+
+
+def write_cell(path: Path, cell: Mapping) -> None:
+    """Write ``cell`` as JSON to ``path``, atomically. AssertionError when it does not follow the schema; keys that
+    start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither."""
+    cell = {key: value for key, value in cell.items() if not key.startswith("_")}
+    problems = _problems(cell)
+    assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
+    try:
+        text = json.dumps(cell, indent=2, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise AssertionError(f"{path.name} holds NaN or infinity: write null and a reason instead ({error})") from error
+    write_atomically(path, (text + "\n").encode())
+
+
+def write_utterances(path: Path, outcomes: Iterable[Mapping]) -> None:
+    """Write one csv line per scored utterance, atomically. Each outcome is a mapping with `OUTCOME_COLUMNS`: ``total``
+    scored items of which ``correct`` were right."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, OUTCOME_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for outcome in outcomes:
+        assert set(outcome) == set(OUTCOME_COLUMNS), f"an outcome has keys {sorted(outcome)}, not {OUTCOME_COLUMNS}"
+        assert 0 <= outcome["correct"] <= outcome["total"] < math.inf, f"correct or total out of range: {dict(outcome)}"
+        writer.writerow(outcome)
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_cell(path: Path) -> dict:
+    """The cell in ``path``; ValueError names the file and the cure when it cannot be used."""
+    cure = "delete it and run again to make it anew"
+    try:
+        cell = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: bad JSON and bad UTF-8 alike
+        raise ValueError(f"{path} is not a readable result file ({error}): {cure}") from error
+    schema = cell.get("schema") if isinstance(cell, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}: update s3prl-attention")
+    problems = _problems(cell)
+    if problems:
+        raise ValueError(f"{path} is not a schema {SCHEMA} cell ({'; '.join(problems)}): {cure}")
+    return cell
+
+
+def read_cells(folder: Path) -> tuple[list[dict], list[str]]:
+    """Every readable cell below ``folder``, in path order and with its ``"_path"`` added, and one line for each file
+    that is not readable."""
+    cells, problems = [], []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            cells.append({**read_cell(path), "_path": path})
+        except ValueError as error:
+            problems.append(" ".join(str(error).split()))
+    return cells, problems
+
+
+def read_utterances(cell: Mapping) -> dict[str, np.ndarray]:
+    """The columns of the csv beside a cell that `read_cells` gave: ``correct`` and ``total`` float64, the others text.
+    ValueError names a csv that is missing, damaged or does not hold the cell's ``scores.items`` items, and the cure."""
+    cure = f"delete {cell['_path'].name} and run again to make both anew"
+    path = cell["_path"].parent / cell["scores"]["utterances"]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        columns = {name: np.array([row[name] for row in rows]) for name in OUTCOME_COLUMNS}
+        columns |= {name: columns[name].astype(float) for name in ("correct", "total")}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a readable file of utterances ({error!r}): {cure}") from error
+    if columns["total"].sum() != cell["scores"]["items"]:
+        found = f"{columns['total'].sum():g} scored items, its cell {cell['scores']['items']}"
+        raise ValueError(f"{path} holds {found}: {cure}")
+    return columns
+
+
+def cell_path(out: Path, cell_key: Mapping, digest: str) -> Path:
+    """Where the cell goes: ``out/cells/<corpus>/<preset>/<upstream>--<downstream>--seed<seed>--<digest>.json``, each
+    name percent-encoded where a file system might refuse it (``s3prl:fbank`` becomes ``s3prl%3Afbank``)."""
+    safe = {key: _safe(str(value)) for key, value in cell_key.items()}
+    name = f"{safe['upstream']}--{safe['downstream']}--seed{safe['seed']}--{_safe(digest)}.json"
+    return out / "cells" / safe["corpus"] / safe["preset"] / name
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``; after a crash at any moment the file there is the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _safe(name: str) -> str:
+    assert name, "a cell needs a name in every field"
+    encoded = quote(name, safe=" +,=@")
+    return "%2E" + encoded[1:] if encoded.startswith(".") else encoded  # neither hidden, nor "..", on any system
+
+
+def _problems(cell: object) -> list[str]:
+    """What keeps ``cell`` from being a schema 1 cell, all of it at once."""
+    if not isinstance(cell, Mapping):
+        return ["it is not an object"]
+    problems = []
+    if cell.get("schema") != SCHEMA:
+        problems.append(f"schema is {cell.get('schema')!r}, not {SCHEMA}")
+    status, reason = cell.get("status"), cell.get("reason")
+    if status not in STATUSES:
+        problems.append(f"status is {status!r}, not one of {', '.join(STATUSES)}")
+    if "reason" not in cell or not (reason is None if status == "ok" else isinstance(reason, str) and reason):
+        problems.append(f"reason is {reason!r}: null when ok, otherwise a sentence")
+    for section, keys in REQUIRED.items():
+        value = cell.get(section)
+        if section not in cell:
+            problems.append(f"{section} is missing")
+        elif value is None:
+            if section in NEVER_NULL or (status == "ok" and section not in NULL_WHEN_OK):
+                problems.append(f"{section} is null")
+        elif not isinstance(value, Mapping):
+            problems.append(f"{section} is not an object")
+        else:
+            problems += [f"{section}.{key} is missing" for key in keys if key not in value]
+    time = cell.get("time")
+    phases = time.get("phases") if isinstance(time, Mapping) else None
+    for name, phase in (phases or {}).items():
+        missing = {"audio_s", "samples_s", "baseline_samples_s", "disturbed"} - set(phase)
+        problems += [f"time.phases.{name}.{key} is missing" for key in sorted(missing)]
+        if not missing and len(phase["disturbed"]) != len(phase["samples_s"]):
+            problems.append(f"time.phases.{name} needs one disturbed flag for each sample")
+        if not missing and len(phase["baseline_samples_s"]) not in (0, len(phase["samples_s"])):
+            problems.append(f"time.phases.{name} needs one baseline sample for each sample, or none")
+    return problems

@@ -1,0 +1,131 @@
+"""The timing of a run's upstreams: interleaved with the baseline, alone on the machine, kept in files."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .lane import exclusive_lane
+from .memory import peak_memory
+from .results import write_atomically
+from .settings import BASELINE, MEL, Study
+from .sources import source_hash
+from .timing import Samples, measure_interleaved
+from .workloads import FEATURES_S, encoder_for, features, inference, stacked_frames, train_step
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]  # {"time": ..., "memory": ..., "error": ...}; the first two as in a result file
+
+
+def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
+    """Where the record of one upstream goes; the name changes with all that changes its times."""
+    resolved = study.resolved()
+    parts = [resolved[key] for key in ("model", "attention", "timing", "pretrain")]
+    text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
+    return out / "timing" / f"{study.upstream}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in ``path``; None when there is none, or none that can be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record if "time" in record and "memory" in record else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def time_upstreams(
+    studies: dict[str, Study], paths: dict[str, Path], threads: int, device: str, overrides: Sequence[str]
+) -> None:
+    """Time the upstreams and the baseline in one exclusive, interleaved run and write a record for each.
+
+    ``studies`` must hold the baseline; ``mel`` in it has no encoder, so that only the features count for it.
+    """
+    where = torch.device(device)
+    encoders = [name for name in studies if name != MEL]
+    timing = studies[BASELINE].timing
+    memory = {name: _memory(name, studies[name], threads, device, overrides) for name in encoders}
+    logger.info("timing %s with %d threads", ", ".join(encoders), threads)
+    errors: dict[str, str] = {}
+    measured: dict[str, dict[str, Samples]] = {}
+
+    def measure(title: str, cases: dict[str, Callable[[], None]]) -> None:
+        measured[title] = measure_interleaved(
+            cases,
+            timing.rounds,
+            max_retries=timing.max_retries,
+            min_sample_s=timing.min_sample_s,
+            title=f"time {title}",
+        )
+        errors.update({name: f"{title}: {s.error}" for name, s in measured[title].items() if s.error})
+
+    with exclusive_lane():
+        measure("features", {MEL: features(where)})
+        built = _built(encoders, errors, lambda name: _lengths(studies[name], where))
+        for length in timing.lengths_s:
+            measure(f"inference_{length:g}s", {name: cases[length] for name, cases in built.items()})
+        del built
+        measure("train_step", _built(encoders, errors, lambda name: train_step(studies[name].recipe, timing, where)))
+    for name, study in studies.items():
+        record = {
+            "time": {
+                "baseline": BASELINE,
+                "interleaved_with": encoders,
+                "threads": threads,
+                "setting": {"device": device, **study.resolved()["timing"]},
+                "phases": _phases(name, measured),
+            },
+            "memory": memory.get(name),
+            "error": errors.get(name),
+        }
+        write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> dict[str, int] | None:
+    try:
+        return peak_memory(name, study.recipe.preset, overrides, threads, device)
+    except Exception as error:  # noqa: BLE001  # a number less on the leaderboard, no reason to end the run
+        logger.warning("%s", error)
+        return None
+
+
+def _built(names: Sequence[str], errors: dict[str, str], build: Callable[[str], Any]) -> dict[str, Any]:
+    """What ``build`` makes for each name; a failure is noted and leaves the others alone."""
+    built = {}
+    for name in names:
+        try:
+            built[name] = build(name)
+        except Exception as error:  # noqa: BLE001  # a plug-in may raise anything
+            errors[name] = f"{type(error).__name__}: {error}"
+    return built
+
+
+def _lengths(study: Study, device: torch.device) -> dict[float, Callable[[], None]]:
+    model = study.recipe.model
+    frames = {length: stacked_frames(length, model.stack) for length in study.timing.lengths_s}
+    encoder = encoder_for(study.recipe, max(frames.values()), device)
+    return {length: inference(encoder, count, model.input_dim, device) for length, count in frames.items()}
+
+
+def _phases(name: str, measured: dict[str, dict[str, Samples]]) -> dict[str, Any]:
+    phases = {}
+    for title, samples in measured.items():
+        own = samples.get(MEL if title == "features" else name)
+        if own is None or own.error:
+            continue
+        base = samples.get(BASELINE)
+        audio_s = FEATURES_S if title == "features" else None
+        if title.startswith("inference_"):
+            audio_s = float(title.removeprefix("inference_").removesuffix("s"))
+        phases[title] = {
+            "audio_s": audio_s,
+            "samples_s": list(own.samples_s),
+            "baseline_samples_s": list(base.samples_s) if base is not None and not base.error else [],
+            "disturbed": list(own.disturbed),
+        }
+    return phases

@@ -1,0 +1,153 @@
+"""Hidden states of a frozen upstream, computed once and kept, for every head, epoch and seed to read.
+
+Legend: B batch, T 10 ms frames, t distinct frames, S hidden states (layers + 1), D model dim, N frames or utterances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .alignment import TOLERATED_FRAMES
+from .featurizer import normalize_states
+
+if TYPE_CHECKING:
+    from ..recipes.corpora import FrameStore, Utterance
+
+
+def extract(
+    expert: nn.Module,
+    utterances: Sequence[Utterance],
+    folder: Path,
+    dtype: str = "float16",
+    max_batch_s: float = 120.0,
+    device: str | torch.device = "cpu",
+) -> FrameStore:
+    """Run a frozen upstream over utterances and store its hidden states, an array (t, S, D) for each.
+
+    An upstream that stacks frames repeats each of its own frames ``expert.frame_repeat`` times to reach 10 ms; only
+    the distinct ones are kept. The store's ``meta`` holds ``frame_repeat``, ``num_layers`` (S - 1), ``dim`` (D) and
+    ``upstream_rate`` (samples at 16 kHz from one kept frame to the next).
+
+    Args:
+        expert: s3prl's contract: waveforms -> ``{"hidden_states": [(B, T, D), ...]}``; is moved to ``device``.
+        utterances: what to encode, in batches of similar length.
+        folder: of the store; appears when it is complete.
+        dtype: of the stored values.
+        max_batch_s: seconds of audio in a batch, padding included; a longer utterance is a batch of its own.
+        device: where to compute.
+
+    Raises:
+        ValueError: naming the utterance, for audio that cannot be read, for hidden states that are not finite (in
+            ``dtype``), and for an upstream whose number of frames does not fit its downsample rate.
+    """
+    from ..recipes.corpora import FrameStore
+
+    if not utterances:
+        raise ValueError("there is no utterance to extract hidden states from: choose a corpus or subset that has some")
+    training = expert.training
+    expert.eval().to(device)
+    try:
+        batches = length_batches(utterances, max_batch_s)
+        items = _encode(expert, batches, dtype, torch.device(device), len(utterances))
+        name, first = next(items)  # the first batch tells the shape, which the store's meta repeats
+        repeat = _frame_repeat(expert)
+        meta = {
+            "frame_repeat": repeat,
+            "num_layers": first.shape[1] - 1,
+            "dim": first.shape[2],
+            "upstream_rate": expert.get_downsample_rates("hidden_states") * repeat,
+        }
+        return FrameStore.create(folder, _chain((name, first), items), dtype, meta)
+    finally:
+        expert.train(training)
+
+
+def means(store: FrameStore, ids: Sequence[str], normalize: bool = False) -> np.ndarray:
+    """The mean over time of each hidden state: float32 (N, S, D), in the order of ``ids``.
+
+    A weighted sum of states commutes with the mean over time, so a head that reads the mean needs nothing else.
+    ``normalize`` layer-norms each state before, which a weighted sum of normalised states commutes with as well.
+    """
+    rows = np.empty((len(ids), *store.frame_shape), dtype=np.float32)
+    for row, id in enumerate(tqdm(ids, desc="means", disable=None, leave=False)):
+        if normalize:
+            frames = torch.from_numpy(store[id].astype(np.float32))
+            rows[row] = normalize_states(frames).mean(dim=0).numpy()
+        else:
+            rows[row] = store[id].mean(axis=0, dtype=np.float32)
+    return rows
+
+
+def length_batches(utterances: Sequence[Utterance], max_batch_s: float) -> list[list[Utterance]]:
+    """Utterances in batches of similar length, the longest first, each of ``max_batch_s`` seconds with padding."""
+    batches: list[list[Utterance]] = []
+    for utterance in sorted(utterances, key=lambda u: (-u.seconds, u.id)):
+        if batches and batches[-1][0].seconds * (len(batches[-1]) + 1) <= max_batch_s:
+            batches[-1].append(utterance)
+        else:
+            batches.append([utterance])
+    return batches
+
+
+def _encode(
+    expert: nn.Module, batches: list[list[Utterance]], dtype: str, device: torch.device, num_utterances: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(id, (t, S, D)) of each utterance."""
+    from ..recipes.corpora import read_audio
+
+    rate, repeat = expert.get_downsample_rates("hidden_states"), _frame_repeat(expert)
+    with tqdm(total=num_utterances, desc="hidden states", unit="utt", disable=None, leave=False) as bar:
+        for batch in batches:
+            waves = [read_audio(utterance.path).to(device) for utterance in batch]
+            lengths = [math.ceil(len(wave) / rate) for wave in waves]
+            with torch.inference_mode():
+                states = expert(waves)["hidden_states"]
+                _check_length(batch, lengths, states, rate)
+                states = torch.stack([state[:, ::repeat] for state in states], dim=2)  # (B, t_max, S, D)
+            for utterance, length, frames in zip(batch, lengths, states, strict=True):
+                yield utterance.id, _stored(utterance, frames[: math.ceil(length / repeat)], dtype)
+            bar.update(len(batch))
+
+
+def _stored(utterance: Utterance, frames: Tensor, dtype: str) -> np.ndarray:
+    if not torch.isfinite(frames).all():
+        raise ValueError(
+            f"utterance {utterance.id!r}: the upstream's hidden states hold NaN or infinity: check its checkpoint and the "
+            f"audio {utterance.path}"
+        )
+    stored = frames.to(getattr(torch, dtype))
+    if not torch.isfinite(stored).all():
+        raise ValueError(
+            f"utterance {utterance.id!r}: hidden states up to {float(frames.abs().max()):.3g} do not fit {dtype}: store "
+            f"them as float32"
+        )
+    return stored.cpu().numpy()
+
+
+def _check_length(batch: list[Utterance], lengths: list[int], states: Sequence[Tensor], rate: int) -> None:
+    for layer, state in enumerate(states):
+        if abs(state.shape[1] - max(lengths)) > TOLERATED_FRAMES:
+            raise ValueError(
+                f"utterance {batch[0].id!r}: hidden state {layer} has {state.shape[1]} frames where {rate} samples a frame "
+                f"make {max(lengths)}: correct the upstream's get_downsample_rates"
+            )
+
+
+def _frame_repeat(expert: nn.Module) -> int:
+    """How often the upstream repeats each frame; s3prl's own upstreams do not."""
+    return int(getattr(expert, "frame_repeat", 1))
+
+
+def _chain(
+    first: tuple[str, np.ndarray], rest: Iterator[tuple[str, np.ndarray]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    yield first
+    yield from rest

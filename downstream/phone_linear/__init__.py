@@ -1,0 +1,1 @@
+"""Phone classification with one linear layer a frame; see README.md."""

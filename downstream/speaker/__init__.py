@@ -1,0 +1,1 @@
+"""Speaker classification with one linear layer on the mean over time; see README.md."""

@@ -1,0 +1,81 @@
+"""Rate and length of every audio file of a corpus, kept in the cache so that a second load opens no file."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .audio import audio_header
+from .cache import cache_dir, replace_file
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+NUM_THREADS = 8  # opening files waits for the disk, or for the network
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """A file with what the folder listing says about it."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+def read_headers(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int]]:
+    """``(sample_rate_hz, num_samples)`` of each file below ``root``, in order.
+
+    A header is read again when the file's size or time of change differs from the last load.
+
+    Raises:
+        ValueError: naming the files that are not readable audio, all at once (the first three in full).
+    """
+    index_path = cache_dir() / "headers" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:24]}.json"
+    index = _load(index_path)
+    names = [file.path.relative_to(root).as_posix() for file in files]
+    unread = [
+        (name, file)
+        for name, file in zip(names, files, strict=True)
+        if index.get(name, [])[:2] != [file.size_bytes, file.mtime_ns]
+    ]
+    if unread:
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            headers = pool.map(_header_or_reason, [file.path for _, file in unread])
+            bar = tqdm(headers, total=len(unread), desc="reading headers", unit="file", disable=None, leave=False)
+            read = list(zip(unread, bar, strict=True))
+        problems = [header for _, header in read if isinstance(header, str)]
+        if problems:
+            more = f" (and {len(problems) - 3} more files)" if len(problems) > 3 else ""
+            raise ValueError("; ".join(problems[:3]) + more)
+        fresh = {name: [file.size_bytes, file.mtime_ns, *header] for (name, file), header in read}
+        index = index | fresh
+        with replace_file(index_path) as temporary:
+            temporary.write_text(json.dumps({"schema": SCHEMA, "root": str(root), "files": index}), encoding="utf-8")
+    return [(index[name][2], index[name][3]) for name in names]
+
+
+def _header_or_reason(path: Path) -> tuple[int, int] | str:
+    try:
+        return audio_header(path)
+    except ValueError as error:
+        return str(error)
+
+
+def _load(path: Path) -> dict[str, list[int]]:
+    """The cached index; empty when there is none, or when it is damaged (it is then written again)."""
+    if not path.is_file():
+        return {}
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if index["schema"] != SCHEMA or not all(len(row) == 4 for row in index["files"].values()):
+            raise ValueError("another schema")
+        return dict(index["files"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("the cached header index %s is damaged (%s): reading all headers again", path, error)
+        return {}

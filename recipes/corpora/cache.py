@@ -1,0 +1,100 @@
+"""Where made data is kept, and how a folder is made whole or not at all."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def cache_dir() -> Path:
+    """``$S3PRL_ATTENTION_CACHE``, else ``$XDG_CACHE_HOME/s3prl-attention``, else ``~/.cache/s3prl-attention``."""
+    own = os.environ.get("S3PRL_ATTENTION_CACHE")
+    if own:
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "s3prl-attention"
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target``, which takes its name when the block ends, replacing what was there.
+
+    When the block raises, the folder is removed and ``target`` is as before. A lock beside ``target`` is held
+    meanwhile, so two processes take turns; what a killed one left behind is removed by the next.
+    """
+    with _lock(target):
+        with _staged(target) as folder:
+            yield folder
+
+
+def ensure_folder(target: Path, build: Callable[[Path], None]) -> Path:
+    """``target`` itself, after ``build(empty folder)`` has filled it if it was not there yet.
+
+    When several processes ask at once, one builds and the others wait for it.
+    """
+    if not target.is_dir():
+        with _lock(target):
+            if not target.is_dir():
+                with _staged(target) as folder:
+                    build(folder)
+    return target
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write, which takes the place of ``path`` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _lock(target: Path) -> FileLock:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(target.parent / f".{target.name}.lock")
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """The folder under its temporary name; the caller holds the lock, so any older one belongs to a dead process."""
+    for stale in target.parent.glob(f".{_escape(target.name)}.*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+    folder = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    folder.mkdir()
+    try:
+        yield folder
+        _sync(folder)
+        if target.exists():
+            replaced = target.parent / f".{target.name}.old-{secrets.token_hex(4)}.tmp"
+            target.rename(replaced)
+            folder.rename(target)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            folder.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _escape(name: str) -> str:
+    """A name that stands for itself in a glob pattern."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names inside a folder survive a power cut, where the system allows to sync a folder."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

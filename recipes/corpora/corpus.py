@@ -1,0 +1,158 @@
+"""The types that everything downstream uses: corpus, utterance, phone alignment."""
+
+import dataclasses
+import difflib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+SAMPLE_RATE_HZ = 16_000
+HOP_SAMPLES = 160  # 10 ms at 16 kHz
+SIL = "SIL"
+ARPABET = tuple(
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+)
+PHONE_SET = (SIL, *ARPABET)  # the 40 classes, in the order of their ids
+
+
+def near_names(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'? known: x, y``: the second half of a message about an unknown name."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"
+
+
+def num_samples_at_16k(num_samples: int, sample_rate_hz: int) -> int:
+    """How many samples a recording has after ``read_audio`` has resampled it."""
+    return -(-num_samples * SAMPLE_RATE_HZ // sample_rate_hz)
+
+
+@dataclass(frozen=True)
+class PhoneSegment:
+    """One phone from ``start_s`` up to ``end_s``."""
+
+    start_s: float
+    end_s: float
+    phone: str
+
+
+@dataclass(frozen=True, eq=False)
+class PhoneAlignment:
+    """The phones of an utterance, back to back from 0 s to its end.
+
+    Three arrays of one length: ``start_s`` and ``end_s`` float64, ``phone`` int16, an index into ``Corpus.phone_set``.
+    """
+
+    start_s: np.ndarray
+    end_s: np.ndarray
+    phone: np.ndarray
+
+    def __post_init__(self) -> None:
+        assert len(self.start_s) == len(self.end_s) == len(self.phone) > 0, "an alignment has at least one segment"
+
+    def frame_labels(self, num_frames: int, hop_s: float = 0.01) -> np.ndarray:
+        """Class of the segment at each frame's centre, ``(i + 0.5) * hop_s``: int64 (num_frames,).
+
+        The last frame may be partial: when its centre lies past the end, the last segment counts.
+
+        Raises:
+            ValueError: when ``num_frames`` reaches past the alignment by more than that.
+        """
+        centres_s = (np.arange(num_frames) + 0.5) * hop_s
+        end_s = float(self.end_s[-1])
+        if num_frames > 0 and centres_s[-1] >= end_s + hop_s:
+            raise ValueError(
+                f"{num_frames} frames of {hop_s:g} s were asked of an alignment that ends at {end_s:.3f} s: "
+                f"ask for at most {int(np.ceil(end_s / hop_s))}"
+            )
+        segment = np.searchsorted(self.end_s, centres_s, side="right")
+        return self.phone[np.minimum(segment, len(self.phone) - 1)].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: ``num_samples`` counts the samples of one channel in the file, at ``sample_rate_hz``.
+
+    ``content`` changes when the audio does (a checksum of the samples, or the file's size in bytes); 0 if unknown.
+    """
+
+    id: str
+    path: Path
+    sample_rate_hz: int
+    num_samples: int
+    speaker: str
+    chapter: str
+    subset: str
+    text: str
+    phones: PhoneAlignment | None
+    content: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.num_samples / self.sample_rate_hz
+
+    @property
+    def num_frames(self) -> int:
+        """10 ms frames of the 16 kHz signal; the last one may be partial."""
+        return -(-num_samples_at_16k(self.num_samples, self.sample_rate_hz) // HOP_SAMPLES)
+
+    def segments(self, phone_set: tuple[str, ...]) -> list[PhoneSegment]:
+        """The phones by name, in order; an empty list when the utterance has no alignment."""
+        if self.phones is None:
+            return []
+        rows = zip(self.phones.start_s.tolist(), self.phones.end_s.tolist(), self.phones.phone.tolist(), strict=True)
+        return [PhoneSegment(start_s, end_s, phone_set[phone]) for start_s, end_s, phone in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Utterances, sorted by subset, speaker, chapter and id.
+
+    ``phone_set`` names the classes of the alignments (empty when there are none); ``note`` says in one line what the
+    data is and where its labels come from.
+    """
+
+    name: str
+    root: Path
+    utterances: tuple[Utterance, ...]
+    phone_set: tuple[str, ...]
+    synthetic: bool
+    note: str
+
+    def subsets(self) -> list[str]:
+        """Names of the subsets, sorted."""
+        return sorted({utterance.subset for utterance in self.utterances})
+
+    def select(self, *subsets: str) -> "Corpus":
+        """The corpus of these subsets only. Raises ``ValueError`` with near names for one that is not there."""
+        known = self.subsets()
+        for subset in subsets:
+            if subset not in known:
+                raise ValueError(f"corpus {self.name!r} has no subset {subset!r}: {near_names(subset, known)}")
+        if not subsets:
+            raise ValueError(f"select needs at least one subset of {self.name!r}: {', '.join(known)}")
+        return dataclasses.replace(self, utterances=tuple(u for u in self.utterances if u.subset in subsets))
+
+    @property
+    def seconds(self) -> float:
+        """Total duration."""
+        return sum(utterance.seconds for utterance in self.utterances)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with audio, speakers, chapters, subsets or labels, not with the folder."""
+        digest = hashlib.sha256(repr(self.phone_set).encode())
+        for u in self.utterances:
+            row = (u.id, u.num_samples, u.sample_rate_hz, u.content, u.speaker, u.chapter, u.subset, u.phones is None)
+            digest.update(repr(row).encode())
+            if u.phones is not None:
+                for times_s in (u.phones.start_s, u.phones.end_s):
+                    digest.update(np.rint(times_s * 1e6).astype("<i8").tobytes())
+                digest.update(u.phones.phone.astype("<i2").tobytes())
+        return digest.hexdigest()[:16]

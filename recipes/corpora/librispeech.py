@@ -1,0 +1,165 @@
+"""Loads any folder in LibriSpeech layout: ``ROOT/SUBSET/SPEAKER/CHAPTER/ID.flac``, with the phone labels it finds."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .alignments import Labels, fit_to_audio, label_lines
+from .audio_headers import AudioFile, read_headers
+from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance, near_names
+from .label_files import LabelSource, find_labels, named_labels, read_labels
+
+AUDIO_SUFFIXES = (".flac", ".wav")
+LAYOUT = "ROOT/SUBSET/SPEAKER/CHAPTER/ID.flac (or .wav)"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One audio file and its place in the layout."""
+
+    subset: str
+    speaker: str
+    chapter: str
+    file: AudioFile
+
+    @property
+    def id(self) -> str:
+        return self.file.path.stem
+
+
+def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
+    """Load all subsets under ``root``, which may also be one subset's folder or a parent whose one folder is the root.
+
+    Phone labels come from ``root/alignments`` or ``alignments`` (a file or a folder): CTM first, then TextGrid, then
+    s3prl frames; ``Corpus.note`` says which. Utterances without labels have ``phones=None``.
+
+    Raises:
+        ValueError: for a folder that is missing, empty or laid out otherwise, an id that comes twice, audio that cannot
+            be read, and labels that are malformed or do not fit the audio.
+    """
+    root, subsets = _find_root(Path(root).expanduser().resolve())
+    found = sorted(_scan(root, subsets), key=lambda item: (item.subset, item.speaker, item.chapter, item.id))
+    first: dict[str, Path] = {}
+    for item in found:
+        if item.id in first:
+            raise ValueError(f"{item.file.path}: utterance {item.id!r} is also {first[item.id]}: remove one of the two")
+        first[item.id] = item.file.path
+    headers = read_headers(root, [item.file for item in found])
+    texts = {chapter: _transcripts(chapter) for chapter in {item.file.path.parent for item in found}}
+    folder = root / "alignments"
+    sources = named_labels(Path(alignments), subsets) if alignments else find_labels(folder, subsets)
+    phone_set, phones = _align(sources, found, headers, required=alignments is not None)
+    utterances = tuple(
+        Utterance(
+            id=item.id,
+            path=item.file.path,
+            sample_rate_hz=rate_hz,
+            num_samples=num_samples,
+            speaker=item.speaker,
+            chapter=item.chapter,
+            subset=item.subset,
+            text=texts[item.file.path.parent].get(item.id, ""),
+            phones=phones.get(item.id),
+            content=item.file.size_bytes,
+        )
+        for item, (rate_hz, num_samples) in zip(found, headers, strict=True)
+    )
+    return Corpus(f"librispeech-{root.name}", root, utterances, phone_set, False, _note(root, utterances, sources))
+
+
+def _find_root(root: Path) -> tuple[Path, list[str]]:
+    """The folder that holds the subsets, and their names."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder: give --root a folder in LibriSpeech layout, {LAYOUT}")
+    if subsets := _subsets(root):
+        return root, subsets
+    if _has_audio(root, "*/*/*"):
+        return root.parent, [root.name]
+    inner = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _subsets(folder)]
+    if len(inner) == 1:
+        return inner[0], _subsets(inner[0])
+    if inner:
+        raise ValueError(f"{root}: holds several corpora, {', '.join(path.name for path in inner)}: give one as --root")
+    raise ValueError(f"{root}: no audio in LibriSpeech layout here, expected {LAYOUT}: correct --root")
+
+
+def _subsets(root: Path) -> list[str]:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [folder.name for folder in folders if _has_audio(folder, "*/*/*")]
+
+
+def _has_audio(folder: Path, pattern: str) -> bool:
+    return any(next(folder.glob(pattern + suffix), None) for suffix in AUDIO_SUFFIXES)
+
+
+def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
+    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would otherwise go unnoticed."""
+    for subset in subsets:
+        for folder, _, names in os.walk(root / subset, followlinks=True):
+            audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
+            parts = Path(folder).relative_to(root / subset).parts
+            if audio and len(parts) != 2:
+                raise ValueError(f"{Path(folder) / audio[0]}: audio must lie at {LAYOUT}: move or remove it")
+            for name in audio:
+                path = Path(folder) / name
+                stat = path.stat()
+                yield _Found(subset, parts[0], parts[1], AudioFile(path, stat.st_size, stat.st_mtime_ns))
+
+
+def _transcripts(chapter: Path) -> dict[str, str]:
+    """Text by utterance id, from the ``*.trans.txt`` of a chapter's folder; it may also name audio that is not there."""
+    texts: dict[str, str] = {}
+    for path in sorted(chapter.glob("*.trans.txt")):
+        for number, line in label_lines(path):
+            id, _, text = line.partition(" ")
+            if not text.strip() or id in texts:
+                rule = "a line is 'ID TEXT'" if not text.strip() else f"{id!r} has a text already"
+                raise ValueError(f"{path}:{number}: {rule}, got {line[:60]!r}: correct or remove the line")
+            texts[id] = text.strip()
+    return texts
+
+
+def _align(
+    sources: list[LabelSource], found: list[_Found], headers: list[tuple[int, int]], *, required: bool
+) -> tuple[tuple[str, ...], dict[str, PhoneAlignment]]:
+    """The classes of all label files together, and each labelled utterance's alignment in them."""
+    labels = [read_labels(source) for source in sources]
+    phone_set = _common_phone_set(labels)
+    phones: dict[str, PhoneAlignment] = {}
+    for source, label in zip(sources, labels, strict=True):
+        index = np.array([phone_set.index(name) for name in label.phone_set], dtype=np.int16)
+        sil = label.phone_set.index(SIL) if SIL in label.phone_set else None
+        where = source.files[0] if len(source.files) == 1 else source.files[0].parent
+        num_before = len(phones)
+        for item, (rate_hz, num_samples) in zip(found, headers, strict=True):
+            raw = label.rows.get(item.id) if source.subset in (None, item.subset) else None
+            if raw is not None:
+                seconds = num_samples / rate_hz
+                fitted = fit_to_audio(f"{where}: {item.id}", raw, seconds=seconds, dense=label.dense, sil=sil)
+                phones[item.id] = PhoneAlignment(fitted.start_s, fitted.end_s, index[fitted.phone])
+        if len(phones) == num_before and (required or label.rows):
+            ids = near_names(found[0].id, list(label.rows)[:5])
+            raise ValueError(f"{where}: labels none of the utterances, whose ids look like {found[0].id!r}; {ids}")
+    return phone_set, phones
+
+
+def _common_phone_set(labels: list[Labels]) -> tuple[str, ...]:
+    """The 40 classes where all files use them, else the names of all files in order. Numbers and names do not mix."""
+    names = dict.fromkeys(name for label in labels for name in label.phone_set)
+    numbered = [label.source for label in labels if label.phone_set and label.phone_set[0].isdecimal()]
+    if numbered and len(numbered) != len(labels):
+        raise ValueError(f"{numbered[0]}: its classes are numbers, other labels have names: put a phones.txt beside it")
+    return PHONE_SET if names and set(names) <= set(PHONE_SET) else tuple(names)
+
+
+def _note(root: Path, utterances: tuple[Utterance, ...], sources: list[LabelSource]) -> str:
+    labelled = sum(utterance.phones is not None for utterance in utterances)
+    speakers = len({utterance.speaker for utterance in utterances})
+    named = ", ".join(
+        source.files[0].name if len(source.files) == 1 else f"{len(source.files)} TextGrids" for source in sources
+    )
+    found = f"phone labels for {labelled}, from {named}" if sources else "no phone labels"
+    return f"recorded speech in LibriSpeech layout ({root.name}): {len(utterances)} utterances, {speakers} speakers, {found}"
