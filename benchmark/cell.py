@@ -43,7 +43,12 @@ class Cell:
 
     def path(self, out: Path, speech: Speech) -> Path:
         """Where its result goes; the name changes with everything that decides the scores."""
-        parts = [lineage(self.study, speech, self.seed), self.task, asdict(self.study.probe), speech.probing.fingerprint]
+        parts = [
+            lineage(self.study, speech, self.seed),
+            self.task,
+            asdict(self.study.probe),
+            speech.probing.fingerprint,
+        ]
         return cell_path(out, self.key(speech), digest([parts, task_hash(self.task)]))
 
 
@@ -56,7 +61,13 @@ def finished(path: Path) -> bool:
 
 
 def run_cell(
-    cell: Cell, prepared: Prepared, speech: Speech, record: Record | None, overrides: Sequence[str], out: Path, device: str
+    cell: Cell,
+    prepared: Prepared,
+    speech: Speech,
+    record: Record | None,
+    overrides: Sequence[str],
+    out: Path,
+    device: str,
 ) -> None:
     """Probe, then write outcomes and result; raises what the probe raises."""
     scored = probe(cell.task, speech.probing, prepared.states, cell.seed, device, cell.study.probe)
@@ -104,7 +115,11 @@ def _result(
         "status": "ok",
         "reason": None,
         "cell": cell.key(speech),
-        "upstream": {**_facts(study), "parameters": prepared.num_parameters, "hidden_dim": prepared.states.frame_shape[1]},
+        "upstream": {
+            **_facts(study),
+            "parameters": prepared.num_parameters,
+            "hidden_dim": prepared.states.frame_shape[1],
+        },
         "task": {
             "name": cell.task,
             "metric": info.metric,

@@ -57,7 +57,10 @@ def run(request: Request) -> Outcome:
     speech = load_speech(studies[MEL].recipe.data)
     request.out.mkdir(parents=True, exist_ok=True)
     cells = [
-        Cell(studies[name], task, seed) for name in dict.fromkeys([*upstreams, MEL]) for seed in request.seeds for task in tasks
+        Cell(studies[name], task, seed)
+        for name in dict.fromkeys([*upstreams, MEL])
+        for seed in request.seeds
+        for task in tasks
     ]
     waiting = [cell for cell in cells if not finished(cell.path(request.out, speech))]
     logger.info("%d of %d cells are finished in %s", len(cells) - len(waiting), len(cells), request.out)
@@ -73,13 +76,19 @@ def run(request: Request) -> Outcome:
 
 
 def _run_upstream(
-    request: Request, study: Study, seed: int, cells: list[Cell], tasks: Sequence[str], speech: Speech, record: Record | None
+    request: Request,
+    study: Study,
+    seed: int,
+    cells: list[Cell],
+    tasks: Sequence[str],
+    speech: Speech,
+    record: Record | None,
 ) -> int:
     """All waiting cells of one upstream and seed; the number of those that failed."""
     num_failed = 0
     try:
         prepared = prepare(study, speech, tasks, seed, request.out, request.device)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the other upstreams go on
+    except Exception as error:  # whatever it is, the other upstreams go on
         logger.error("%s failed: %s", study.upstream, error)
         for cell in cells:
             write_failure(cell, error, speech, request.overrides, torch.get_num_threads(), request.out)
@@ -88,7 +97,7 @@ def _run_upstream(
         try:
             run_cell(cell, prepared, speech, record, request.overrides, request.out, request.device)
             logger.info("%s on %s, seed %d: done", study.upstream, cell.task, seed)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the other cells go on
+        except Exception as error:  # whatever it is, the other cells go on
             logger.error("%s on %s failed: %s", study.upstream, cell.task, error)
             write_failure(cell, error, speech, request.overrides, torch.get_num_threads(), request.out)
             num_failed += 1

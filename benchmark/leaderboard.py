@@ -50,6 +50,7 @@ class Row:
     dev: float | None = None
     items: int | None = None
     parameters: int | None = None
+    macs_10s: int | None = None
     pretrain_loss: float | None = None
     pretrain_s: float | None = None
     baseline: str | None = None
@@ -101,6 +102,7 @@ COLUMNS = (
     Column("seeds", lambda r: _seeds(r), "number of seeds averaged, with the lowest and highest score", 7),
     Column("dev %", lambda r: _percent(r.dev), "the score on the dev split, which choices were made on", 8),
     Column("params", lambda r: _count(r.parameters), "parameters of the upstream", 3),
+    Column("MACs", lambda r: _count(r.macs_10s), "multiply-accumulates of the encoder for 10 s of audio", 10),
     Column("loss", lambda r: _number(r.pretrain_loss), "masked-L1 loss of pre-training on held-out data", 9),
     Column("pretrain s", lambda r: _number(r.pretrain_s), "wall-clock seconds of pre-training (not interleaved)", 6),
     Column("train x", lambda r: _ratio(r.train_ratio), "time of a training step, as a ratio to the baseline", 1),
@@ -140,13 +142,12 @@ def rows(cells: Sequence[dict]) -> list[Row]:
 
 
 def _tables(groups: list[list[dict]]) -> list[tuple[dict[str, object], list[list[dict]]]]:
-    """Groups that may be ranked together, with their common settings. Finished, pre-trained groups set up the tables;
-    the others (the reference, failed cells) lack some settings and go to every table that agrees with what they have.
-    """
+    """Groups that may be ranked together, with their common settings. Pre-trained and timed groups set up the tables;
+    the others (the reference, failed cells) may lack settings and go to every table that agrees with what they have."""
     tables: list[tuple[dict[str, object], list[list[dict]]]] = []
 
     def is_complete(group: list[dict]) -> bool:
-        return group[0]["status"] == "ok" and group[0]["pretrain"] is not None
+        return group[0]["status"] == "ok" and group[0]["pretrain"] is not None and group[0]["time"] is not None
 
     for group in sorted(groups, key=lambda group: (not is_complete(group), -len(_settings(group[0])))):
         own = _settings(group[0])
@@ -167,13 +168,14 @@ def _agree(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
 
 def _settings(cell: Mapping) -> dict[str, object]:
     """What must be equal for two rows to be ranked together: data, task, configuration without the upstream's own part,
-    processor and threads. Flat, dotted keys."""
+    processor, threads and device. Flat, dotted keys; what a cell does not know is left out."""
     shared = {key: value for key, value in cell["config"].items() if key not in OWN_SECTIONS} if cell["config"] else {}
     parts = {
         "config": {key: value for key, value in _flat(shared).items() if key not in PLACES},
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
         "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split")},
-        "environment": {key: cell["environment"][key] for key in ("cpu", "threads")},
+        "environment": {key: cell["environment"][key] or None for key in ("cpu", "threads")},
+        "device": ((cell["time"] or {}).get("setting") or {}).get("device"),
     }
     return {key: value for key, value in _flat(parts).items() if value is not None}
 
@@ -202,6 +204,7 @@ def _row(group: list[dict], table: int, settings: Mapping[str, object], members:
         "reason": "; ".join(reasons) or None,
         "seeds": tuple(sorted(cell["cell"]["seed"] for cell in group)),
         "parameters": (first["upstream"] or {}).get("parameters"),
+        "macs_10s": (first["upstream"] or {}).get("macs_10s"),
         "settings": settings,
         "cells": tuple(group),
     }
@@ -489,7 +492,8 @@ def _number(value: float | None) -> str:
 def _count(number: int | None) -> str:
     if number is None or number < 1000:
         return "-" if number is None else str(number)
-    return f"{_number(number / 1e6)}M" if number >= 1e6 else f"{_number(number / 1e3)}k"
+    size, letter = next(unit for unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= unit[0])
+    return f"{_number(number / size)}{letter}"
 
 
 def _ratio(spread: Spread | None) -> str:

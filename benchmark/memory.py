@@ -1,6 +1,6 @@
 """Peak memory of one upstream, each measured in a process of its own.
 
-    python -m s3prl_attention.benchmark.memory '{"upstream": "fixed_init", "preset": "demo", "overrides": []}'
+python -m s3prl_attention.benchmark.memory '{"upstream": "fixed_init", "preset": "demo", "overrides": []}'
 """
 
 import json

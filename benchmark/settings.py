@@ -90,4 +90,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, part in value.items():
         flat |= _flat(part, f"{prefix}.{key}" if prefix else key)
     return flat
-

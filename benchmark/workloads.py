@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..recipes.config import Recipe
+from ..recipes.config import PretrainConfig, Recipe
 from ..recipes.objective import ReconstructionHead, mask_spans, masked_l1
 from ..upstream.encoder import Encoder
 from ..upstream.expert import UpstreamExpert
@@ -48,9 +48,18 @@ def inference(encoder: nn.Module, num_frames: int, input_dim: int, device: torch
 
 def train_step(recipe: Recipe, timing: TimingSettings, device: torch.device) -> Callable[[], None]:
     """One step of pre-training on full-length crops: forward, backward, clip and optimiser step."""
-    encoder = encoder_for(recipe, 0, device).train()
-    head = ReconstructionHead(hidden_dim=recipe.model.hidden_dim, output_dim=recipe.model.input_dim).to(device)
-    return partial(step_once, encoder, head, *_batch(recipe, timing, device), _optimizer(encoder, head))
+    shape = (timing.train_utterances, recipe.model.max_frames, recipe.model.input_dim)
+    frames, chosen = train_batch(shape, recipe.pretrain, device)
+    return trained(encoder_for(recipe, 0, device), recipe.model.hidden_dim, frames, chosen)
+
+
+def trained(encoder: nn.Module, hidden_dim: int, frames: Tensor, chosen: Tensor) -> Callable[[], None]:
+    """One step of pre-training ``encoder`` on frames (B, n, C) with ``chosen`` (B, n) to reconstruct."""
+    encoder.train()
+    head = ReconstructionHead(hidden_dim=hidden_dim, output_dim=frames.shape[-1]).to(frames.device)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.98), fused=True)
+    return partial(step_once, encoder, head, frames, chosen, optimizer)
 
 
 def step_once(
@@ -84,14 +93,8 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _batch(recipe: Recipe, timing: TimingSettings, device: torch.device) -> tuple[Tensor, Tensor]:
+def train_batch(shape: tuple[int, int, int], config: PretrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Noise of ``shape`` (B, n, C) and the frames to reconstruct (B, n), always the same."""
     generator = torch.Generator().manual_seed(0)
-    length, config = recipe.model.max_frames, recipe.pretrain
-    rows = [mask_spans(length, config.mask_share, config.span_frames, generator) for _ in range(timing.train_utterances)]
-    frames = torch.randn(timing.train_utterances, length, recipe.model.input_dim, generator=generator)
-    return frames.to(device), torch.stack(rows).to(device)
-
-
-def _optimizer(encoder: nn.Module, head: nn.Module) -> torch.optim.Optimizer:
-    parameters = [*encoder.parameters(), *head.parameters()]
-    return torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.98), fused=True)
+    rows = [mask_spans(shape[1], config.mask_share, config.span_frames, generator) for _ in range(shape[0])]
+    return torch.randn(shape, generator=generator).to(device), torch.stack(rows).to(device)

@@ -5,7 +5,7 @@ Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands, C = stack * F.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -35,7 +35,9 @@ def log_mel_store(corpus: Corpus, num_mels: int) -> FrameStore:
     if not folder.exists():
         logger.info("log-Mel features of %d utterances of %s -> %s", len(corpus.utterances), corpus.name, folder)
         moments = Moments(num_mels)
-        FrameStore.create(folder, _computed(corpus.utterances, LogMel(num_mels=num_mels), moments), "float16", moments.meta)
+        FrameStore.create(
+            folder, _computed(corpus.utterances, LogMel(num_mels=num_mels), moments), "float16", moments.meta
+        )
     return FrameStore.open(folder)
 
 
@@ -149,7 +151,7 @@ class Speech:
         start = int(torch.randint(spare + 1, (), generator=generator))
         return frames[start : start + longest]
 
-    def batches(self, first_step: int) -> Iterator[tuple[Batch, float]]:
+    def batches(self, first_step: int) -> Generator[tuple[Batch, float], None, None]:
         """(batch, seconds waited for it) of step ``first_step``, the next, ..., made one ahead in a thread."""
         ready: Queue[Batch | BaseException] = Queue(maxsize=2)
         stop = Event()
@@ -160,7 +162,7 @@ class Speech:
                     ready.put(self.batch(ids, step_seed(self.seed, step)))
                     if stop.is_set():
                         return
-            except BaseException as error:  # noqa: BLE001  # handed to the training loop, which raises it
+            except BaseException as error:  # handed to the training loop, which raises it
                 ready.put(error)
 
         Thread(target=produce, daemon=True).start()

@@ -73,7 +73,15 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
-        positive = ("steps", "batch_frames", "span_frames", "valid_utterances", "valid_every", "log_every", "save_every")
+        positive = (
+            "steps",
+            "batch_frames",
+            "span_frames",
+            "valid_utterances",
+            "valid_every",
+            "log_every",
+            "save_every",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"pretrain.{name} must be at least 1, got {getattr(self, name)}")
@@ -179,4 +187,6 @@ def _scalar(value: Any) -> Any:
 
 def as_overrides(section: str, values: Mapping[str, Any]) -> list[str]:
     """``{"root": "/x"}`` -> ``["data.root=/x"]``; None is left out."""
-    return [f"{section}.{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in values.items() if value is not None]
+    return [
+        f"{section}.{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in values.items() if value is not None
+    ]

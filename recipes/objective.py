@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..upstream.kernels.onednn import fast_linear
+
 
 def mask_spans(num_frames: int, share: float, span: int, generator: torch.Generator) -> Tensor:
     """(n,) bool, True where the frame is to be reconstructed: about ``share`` of the frames, in runs of ``span``.
@@ -48,7 +50,9 @@ class ReconstructionHead(nn.Module):
         return self.output(self.norm(functional.gelu(self.dense(hidden))))
 
 
-def masked_l1(encoder: nn.Module, head: nn.Module, corrupted: Tensor, target: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
+def masked_l1(
+    encoder: nn.Module, head: nn.Module, corrupted: Tensor, target: Tensor, chosen: Tensor, keep: Tensor
+) -> Tensor:
     """Mean absolute error on the chosen frames.
 
     Args:
@@ -60,4 +64,5 @@ def masked_l1(encoder: nn.Module, head: nn.Module, corrupted: Tensor, target: Te
         keep: (B, n) bool, True where a frame is valid.
     """
     hidden = encoder(corrupted, keep)[-1]
-    return functional.l1_loss(head(hidden[chosen]), target[chosen])
+    with fast_linear():
+        return functional.l1_loss(head(hidden[chosen]), target[chosen])

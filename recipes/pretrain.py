@@ -113,7 +113,9 @@ def _train(recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torc
             log.add(loss=loss.item(), gradient_norm=norm.item(), step_s=step_s, data_wait_s=waited_s)
             last = step == config.steps
             if step % config.log_every == 0 or last:
-                validated = {"valid_loss": validate(model, valid, device)} if step % config.valid_every == 0 or last else {}
+                validated = (
+                    {"valid_loss": validate(model, valid, device)} if step % config.valid_every == 0 or last else {}
+                )
                 line = log.write(step, learning_rate=optimizer.param_groups[0]["lr"], elapsed_s=elapsed_s, **validated)
                 for name, value in line.items():
                     board.add_scalar(f"pretrain/{name}", value, step)
@@ -129,9 +131,8 @@ def _train(recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torc
 
 
 def _loss(model: nn.ModuleDict, batch: Batch) -> Tensor:
-    return masked_l1(
-        model["expert"].encoder, model["head"], batch.corrupted, batch.target, batch.chosen, batch.keep
-    )
+    encoder = model.get_submodule("expert.encoder")
+    return masked_l1(encoder, model["head"], batch.corrupted, batch.target, batch.chosen, batch.keep)
 
 
 def learning_rate(step: int, steps: int, warmup_share: float, peak: float) -> float:
@@ -211,7 +212,12 @@ def _states(folder: Path) -> list[Path]:
 
 
 def _save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, elapsed_s: float, lineage: dict[str, Any]
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    elapsed_s: float,
+    lineage: dict[str, Any],
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -250,7 +256,12 @@ def finished(folder: Path) -> Pretrained:
         raise ValueError(f"{folder} has a checkpoint but no log.jsonl: remove the folder and pre-train again")
     last = log[-1]
     return Pretrained(
-        folder / "checkpoint", int(last["step"]), last["loss"], last["valid_loss"], last["elapsed_s"], folder / "log.jsonl"
+        folder / "checkpoint",
+        int(last["step"]),
+        last["loss"],
+        last["valid_loss"],
+        last["elapsed_s"],
+        folder / "log.jsonl",
     )
 
 
@@ -262,7 +273,9 @@ def pretrain_part(corpus: Corpus, subsets: Sequence[str]) -> Corpus:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m s3prl_attention.recipes.pretrain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m s3prl_attention.recipes.pretrain", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("upstream", help="a name from: python -m s3prl_attention.upstream list")
     parser.add_argument("overrides", nargs="*", metavar="section.option=value", help="for example pretrain.steps=300")
     parser.add_argument("--preset", default="demo", help=f"one of {', '.join(presets())} (default: %(default)s)")

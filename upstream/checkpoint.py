@@ -51,7 +51,9 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
     try:
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / CONFIG} is not YAML ({_first_line(error)}): restore it or pre-train again") from None
+        raise ValueError(
+            f"{folder / CONFIG} is not YAML ({_first_line(error)}): restore it or pre-train again"
+        ) from None
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} must hold a mapping: restore it or pre-train again")
     try:

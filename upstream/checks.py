@@ -42,7 +42,7 @@ def run_checks(name: str) -> dict[str, str]:
             try:
                 run(found)
                 results[check] = ""
-            except Exception as error:  # noqa: BLE001  # a plug-in may raise anything, and all of it is a finding
+            except Exception as error:  # a plug-in may raise anything, and all of it is a finding
                 what = str(error).strip() or "no message"
                 results[check] = what if isinstance(error, AssertionError) else f"{type(error).__name__}: {what}"
     return results
@@ -60,7 +60,7 @@ def facts(found: Entry) -> None:
     for field in ("title", "paper", "family"):
         assert getattr(info, field), f"INFO.{field} is empty"
     assert info.order in ORDERS, f"INFO.order is {info.order!r}; it must be one of {ORDERS}"
-    frozen = getattr(found.options, "__dataclass_params__").frozen
+    frozen = found.options.__dataclass_params__.frozen
     assert frozen, "Options must be a frozen dataclass: @dataclass(frozen=True)"
     arguments = inspect.signature(found.attention).parameters.values()
     loose = [a.name for a in arguments if a.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -192,7 +192,9 @@ def maps(found: Entry) -> None:
     weights = attention.weights(x, keep)
     want = (2, attention_heads(found), 33, 33)
     assert tuple(weights.shape) == want, f"weights are {tuple(weights.shape)}, not (B, H, n, n) = {want}"
-    _close(weights.sum(-1), keep[:, None].expand(weights.shape[:3]).float(), "rows of weights must sum to 1, padding to 0")
+    _close(
+        weights.sum(-1), keep[:, None].expand(weights.shape[:3]).float(), "rows of weights must sum to 1, padding to 0"
+    )
     assert not weights[1, :, :, 20:].any(), "weights give padding a share"
     same = torch.allclose(weights[:1], attention.weights(2 * x.roll(1, 1), keep)[:1], atol=1e-6)
     assert same != found.info.input_dependent, f"weights contradict INFO.input_dependent={found.info.input_dependent}"

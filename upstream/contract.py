@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from .registry import Registry
 
-UPSTREAMS = Registry(
-    kind="upstream", package=__package__, marker="attention", group="s3prl_attention.upstreams"
-)
+UPSTREAMS = Registry(kind="upstream", package=__package__, marker="attention", group="s3prl_attention.upstreams")
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,6 @@ def entry(name: str) -> Entry:
     missing += [] if hasattr(reference, "attend") else ["reference.attend"]
     if missing:
         raise ValueError(f"the upstream {name!r} lacks {', '.join(missing)}: see CONTRIBUTING.md, 'Add an upstream'")
-    if not is_dataclass(module.Options):
+    if not (isinstance(module.Options, type) and is_dataclass(module.Options)):
         raise ValueError(f"the upstream {name!r}: Options must be a frozen dataclass of its own options")
     return Entry(name, module.Attention, module.Options, module.INFO, reference.attend)

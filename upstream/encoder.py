@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .kernels.input_independent import InputIndependentAttention
 from .kernels.onednn import fast_linear
 
 
@@ -132,7 +133,7 @@ class Encoder(nn.Module):
             contexts.enter_context(fast_linear())
             if len(self.layers) < self.num_layers:
                 for module in self.layers.modules():
-                    if hasattr(module, "one_forward"):
+                    if isinstance(module, InputIndependentAttention):
                         contexts.enter_context(module.one_forward())
             for index in range(self.num_layers):
                 states.append(self.layers[index % len(self.layers)](states[-1], keep))

@@ -116,8 +116,9 @@ class UpstreamExpert(UpstreamBase):
         out = state.new_zeros(len(wavs), longest, state.shape[-1])
         for row, wav in enumerate(wavs):
             frames = math.ceil(len(wav) / HOP_SAMPLES)
-            wanted, pieces = math.ceil(frames / self.options.stack), []
-            while sum(map(len, pieces)) < wanted:
+            wanted = math.ceil(frames / self.options.stack)
+            pieces: list[Tensor] = []
+            while sum(len(piece) for piece in pieces) < wanted:
                 window, length = next(windows)
                 pieces.append(window[:length])
             out[row, :frames] = torch.cat(pieces).repeat_interleave(self.options.stack, dim=0)[:frames]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,7 +12,7 @@ from .registry import nearest
 T = TypeVar("T")
 
 
-def fields(kind: type) -> list[str]:
+def fields(kind: Any) -> list[str]:
     """The names of a dataclass's fields."""
     return [field.name for field in dataclasses.fields(kind)]
 
@@ -29,9 +29,8 @@ def typed(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         try:
             OmegaConf.merge(OmegaConf.structured(kind), {key: value})
         except OmegaConfBaseException:
-            field = next(field for field in dataclasses.fields(kind) if field.name == key)
-            wanted = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-            wrong.append(f"{key} must be {wanted}, got {value!r}")
+            hint = get_type_hints(kind)[key]
+            wrong.append(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}")
     if wrong:
         raise ValueError(f"{where}: {'; '.join(wrong)}")
     merged = OmegaConf.merge(OmegaConf.structured(kind), known)

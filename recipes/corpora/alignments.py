@@ -12,6 +12,7 @@ from .corpus import ARPABET, PHONE_SET, SIL, PhoneAlignment
 
 FRAME_S = 0.01
 SLACK_S = 0.03  # three frames: the conventions of frame counts and the rounding of times differ by less
+MAX_ID = int(np.iinfo(np.int16).max)
 SILENCES = {"", "<EPS>", "SIL", "SP", "SPN"}
 DECORATED = re.compile(r"([A-Z]+?)[0-2]?(?:_[BEIS])?")  # stress digit, Kaldi's position in the word
 
@@ -77,6 +78,8 @@ def read_phone_table(path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
             raise ValueError(f"{path}:{number}: a line is 'PHONE id', got {line[:60]!r}: correct or remove the line")
+        if int(fields[1]) > MAX_ID:
+            raise ValueError(f"{path}:{number}: ids go up to {MAX_ID}, got {fields[1]}: number the phones from 0")
         if int(fields[1]) in names:
             raise ValueError(f"{path}:{number}: id {fields[1]} was given before: give every phone its own id")
         names[int(fields[1])] = normalise_phone(fields[0])
@@ -100,33 +103,32 @@ def read_frames(path: Path) -> Labels:
     """
     table = path.parent / "phones.txt"
     phone_set, classes = read_phone_table(table) if table.is_file() else ((), {})
-    frames: dict[str, np.ndarray] = {}
+    rows: dict[str, RawLabels] = {}
     for number, line in label_lines(path):
         id, *labels = line.split()
-        _check_new(path, number, check_id(f"{path}:{number}", id), frames)
+        if check_id(f"{path}:{number}", id) in rows:
+            raise ValueError(f"{path}:{number}: utterance {id!r} was labelled before: keep one of the two lines")
         try:
             ids = np.fromiter(map(int, labels), dtype=np.int64, count=len(labels))
         except (ValueError, OverflowError) as error:
             raise ValueError(
                 f"{path}:{number}: a line is 'utterance l0 l1 ...' with whole numbers ({error}): correct the line"
             ) from error
-        if len(ids) == 0 or ids.min() < 0 or ids.max() > np.iinfo(np.int16).max:
+        if len(ids) == 0 or ids.min() < 0 or ids.max() > MAX_ID:
             raise ValueError(
-                f"{path}:{number}: utterance {id!r} needs at least one label, each from 0 to 32767: correct the line"
+                f"{path}:{number}: utterance {id!r} needs at least one label, each from 0 to {MAX_ID}: correct the line"
             )
-        unknown = sorted(set(ids.tolist()) - classes.keys()) if classes else []
+        rows[id] = _runs(ids.astype(np.int16))
+        unknown = sorted(set(rows[id].phone.tolist()) - classes.keys()) if classes else []
         if unknown:
-            raise ValueError(
-                f"{path}:{number}: label {unknown[0]} is not in {table}: add it there, or correct the line"
-            )
-        frames[id] = ids
-    if not phone_set:
-        phone_set = tuple(str(id) for id in range(1 + max((int(ids.max()) for ids in frames.values()), default=-1)))
-        classes = {id: id for id in range(len(phone_set))}
-    lookup = np.zeros(1 + max(classes, default=0), dtype=np.int16)
-    for id_in_file, phone in classes.items():
-        lookup[id_in_file] = phone
-    return Labels(path.name, True, phone_set, {id: _runs(lookup[ids]) for id, ids in frames.items()})
+            raise ValueError(f"{path}:{number}: label {unknown[0]} is not in {table}: add it there or correct the line")
+    if not classes:
+        phone_set = tuple(str(id) for id in range(1 + max((int(row.phone.max()) for row in rows.values()), default=-1)))
+        return Labels(path.name, True, phone_set, rows)
+    lookup = np.zeros(1 + max(classes), dtype=np.int16)
+    lookup[list(classes)] = list(classes.values())
+    classed = {id: RawLabels(row.start_s, row.end_s, lookup[row.phone]) for id, row in rows.items()}
+    return Labels(path.name, True, phone_set, classed)
 
 
 def read_ctm(path: Path) -> Labels:
@@ -190,7 +192,7 @@ def fit_to_audio(where: str, raw: RawLabels, *, seconds: float, dense: bool, sil
     slack_s = SLACK_S + 1e-6
     if end_s[-1] > seconds + slack_s:
         raise ValueError(
-            f"{where}: labels end at {end_s[-1]:.3f} s but the audio at {seconds:.3f} s: these labels belong to other audio"
+            f"{where}: labels end at {end_s[-1]:.3f} s but the audio at {seconds:.3f} s: give the labels of this audio"
         )
     steps_s = np.append(start_s[1:], seconds) - end_s  # from the end of each segment to the start of the next
     if steps_s[:-1].min(initial=0.0) < -slack_s:
@@ -202,7 +204,7 @@ def fit_to_audio(where: str, raw: RawLabels, *, seconds: float, dense: bool, sil
     if (len(gaps) or head) and (dense or sil is None):
         at_s = 0.0 if head else float(end_s[gaps[0]])
         raise ValueError(
-            f"{where}: no label from {at_s:.3f} s although the audio is {seconds:.3f} s long: label every frame, or add "
+            f"{where}: no label from {at_s:.3f} s although the audio is {seconds:.3f} s long: label all of it, or add "
             f"SIL to phones.txt"
         )
     silence = -1 if sil is None else sil
@@ -212,22 +214,16 @@ def fit_to_audio(where: str, raw: RawLabels, *, seconds: float, dense: bool, sil
         start_s, phone = np.insert(start_s, 0, 0.0), np.insert(phone, 0, silence)
     start_s[0] = 0.0
     end_s = np.append(start_s[1:], seconds)
-    keep = end_s > start_s
-    keep &= start_s < seconds
+    keep = (end_s > start_s) & (start_s < seconds)
     start_s, phone = start_s[keep], phone[keep]
     return PhoneAlignment(start_s, np.append(start_s[1:], seconds), phone)
 
 
-def _runs(classes: np.ndarray) -> RawLabels:
-    """Runs of equal frame labels (T,) as segments."""
-    first = np.flatnonzero(np.diff(classes, prepend=-1))
-    edges_s = np.append(first, len(classes)) * FRAME_S
-    return RawLabels(edges_s[:-1], edges_s[1:], classes[first])
-
-
-def _check_new(path: Path, number: int, id: str, seen: dict[str, np.ndarray]) -> None:
-    if id in seen:
-        raise ValueError(f"{path}:{number}: utterance {id!r} was labelled before: keep one of the two lines")
+def _runs(ids: np.ndarray) -> RawLabels:
+    """Runs of equal frame labels (T,) int16 as segments."""
+    first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    edges_s = np.append(first, len(ids)) * FRAME_S
+    return RawLabels(edges_s[:-1], edges_s[1:], ids[first])
 
 
 def _times(path: Path, number: int, start: str, duration: str) -> tuple[float, float]:

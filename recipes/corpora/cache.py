@@ -1,5 +1,6 @@
 """Where made data is kept, and how a folder is made whole or not at all."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -7,7 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+WAIT_QUIETLY_S = 1.0
 
 
 def cache_dir() -> Path:
@@ -26,9 +31,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     When the block raises, the folder is removed and ``target`` is as before. A lock beside ``target`` is held
     meanwhile, so two processes take turns; what a killed one left behind is removed by the next.
     """
-    with _lock(target):
-        with _staged(target) as folder:
-            yield folder
+    with _lock(target), _staged(target) as folder:
+        yield folder
 
 
 def ensure_folder(target: Path, build: Callable[[Path], None]) -> Path:
@@ -47,7 +51,7 @@ def ensure_folder(target: Path, build: Callable[[Path], None]) -> Path:
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write, which takes the place of ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
@@ -58,9 +62,34 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _lock(target: Path) -> FileLock:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(target.parent / f".{target.name}.lock")
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Hold the lock beside ``target``; says so when it has to wait for another process."""
+    _make_parent(target)
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    try:
+        lock.acquire(timeout=WAIT_QUIETLY_S)
+    except Timeout:
+        logger.info("waiting for another process that is making %s", target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK)
+        reason = "it is not writable"
+    except OSError as error:
+        writable, reason = False, str(error.strerror)
+    if not writable:
+        raise ValueError(
+            f"{path.parent}: cannot be written ({reason}): choose another folder, for the cache by setting "
+            f"S3PRL_ATTENTION_CACHE"
+        )
 
 
 @contextmanager

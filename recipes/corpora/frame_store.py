@@ -20,7 +20,7 @@ DATA, INDEX = "frames.bin", "index.json"
 
 
 class FrameStore:
-    """Per-utterance arrays ``(T_i, *frame_shape)`` of one dtype, read as views of one file; ``create`` or ``open`` it."""
+    """Arrays ``(T_i, *frame_shape)`` of one dtype, read as views of one file; ``create`` or ``open`` it."""
 
     def __init__(self, folder: Path, index: dict[str, Any]) -> None:
         self.folder = folder

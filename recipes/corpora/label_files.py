@@ -30,7 +30,7 @@ class LabelSource:
 
 
 def find_labels(folder: Path, subsets: list[str]) -> list[LabelSource]:
-    """For each subset the labels in ``folder``: ``SUBSET*.ctm``, else ``SUBSET/**/*.TextGrid``, else ``SUBSET.frames.txt``.
+    """The labels of each subset: ``SUBSET*.ctm``, else ``SUBSET/**/*.TextGrid``, else ``SUBSET.frames.txt``.
 
     CTM and TextGrid come first because their times are not rounded to frames. Raises ``ValueError`` when several CTM
     files could be meant; one called exactly ``SUBSET.ctm`` decides.

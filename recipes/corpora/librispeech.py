@@ -9,7 +9,7 @@ import numpy as np
 
 from .alignments import Labels, fit_to_audio, label_lines
 from .audio_headers import AudioFile, read_headers
-from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance, near_names
+from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance
 from .label_files import LabelSource, find_labels, named_labels, read_labels
 
 AUDIO_SUFFIXES = (".flac", ".wav")
@@ -50,8 +50,8 @@ def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
     headers = read_headers(root, [item.file for item in found])
     texts = {chapter: _transcripts(chapter) for chapter in {item.file.path.parent for item in found}}
     folder = root / "alignments"
-    sources = named_labels(Path(alignments), subsets) if alignments else find_labels(folder, subsets)
-    phone_set, phones = _align(sources, found, headers, required=alignments is not None)
+    sources = named_labels(Path(alignments).expanduser(), subsets) if alignments else find_labels(folder, subsets)
+    phone_set, phones = _align(sources, found, headers)
     utterances = tuple(
         Utterance(
             id=item.id,
@@ -96,11 +96,13 @@ def _has_audio(folder: Path, pattern: str) -> bool:
 
 
 def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
-    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would otherwise go unnoticed."""
+    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would go unnoticed."""
     for subset in subsets:
-        for folder, _, names in os.walk(root / subset, followlinks=True):
-            audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
+        for folder, below, names in os.walk(root / subset, followlinks=True):
             parts = Path(folder).relative_to(root / subset).parts
+            if len(parts) > 3:
+                below.clear()  # deep enough to see misplaced audio; a link may lead in a circle
+            audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
             if audio and len(parts) != 2:
                 raise ValueError(f"{Path(folder) / audio[0]}: audio must lie at {LAYOUT}: move or remove it")
             for name in audio:
@@ -110,7 +112,7 @@ def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
 
 
 def _transcripts(chapter: Path) -> dict[str, str]:
-    """Text by utterance id, from the ``*.trans.txt`` of a chapter's folder; it may also name audio that is not there."""
+    """Text by utterance id, from a chapter's ``*.trans.txt``; it may also name audio that is not there."""
     texts: dict[str, str] = {}
     for path in sorted(chapter.glob("*.trans.txt")):
         for number, line in label_lines(path):
@@ -123,7 +125,7 @@ def _transcripts(chapter: Path) -> dict[str, str]:
 
 
 def _align(
-    sources: list[LabelSource], found: list[_Found], headers: list[tuple[int, int]], *, required: bool
+    sources: list[LabelSource], found: list[_Found], headers: list[tuple[int, int]]
 ) -> tuple[tuple[str, ...], dict[str, PhoneAlignment]]:
     """The classes of all label files together, and each labelled utterance's alignment in them."""
     labels = [read_labels(source) for source in sources]
@@ -140,9 +142,12 @@ def _align(
                 seconds = num_samples / rate_hz
                 fitted = fit_to_audio(f"{where}: {item.id}", raw, seconds=seconds, dense=label.dense, sil=sil)
                 phones[item.id] = PhoneAlignment(fitted.start_s, fitted.end_s, index[fitted.phone])
-        if len(phones) == num_before and (required or label.rows):
-            ids = near_names(found[0].id, list(label.rows)[:5])
-            raise ValueError(f"{where}: labels none of the utterances, whose ids look like {found[0].id!r}; {ids}")
+        if len(phones) == num_before:
+            theirs = f"its ids look like {next(iter(label.rows))!r}" if label.rows else "it is empty"
+            raise ValueError(
+                f"{where}: labels no utterance of this corpus, {theirs}, those of the audio like {found[0].id!r}: give "
+                f"the labels of this audio"
+            )
     return phone_set, phones
 
 
@@ -162,4 +167,5 @@ def _note(root: Path, utterances: tuple[Utterance, ...], sources: list[LabelSour
         source.files[0].name if len(source.files) == 1 else f"{len(source.files)} TextGrids" for source in sources
     )
     found = f"phone labels for {labelled}, from {named}" if sources else "no phone labels"
-    return f"recorded speech in LibriSpeech layout ({root.name}): {len(utterances)} utterances, {speakers} speakers, {found}"
+    counts = f"{len(utterances)} utterances, {speakers} speakers"
+    return f"recorded speech in LibriSpeech layout ({root.name}): {counts}, {found}"

@@ -20,7 +20,7 @@ def read_textgrid(path: Path, known: dict[str, int]) -> RawLabels:
     """The segments of the tier called ``phone`` or ``phones``; ``known`` maps phone names to classes.
 
     Raises:
-        ValueError: with file and line, for a file that is no TextGrid, lacks that one tier, or has a malformed interval.
+        ValueError: with file and line, for what is no TextGrid, lacks that one tier, or has a malformed interval.
     """
     check_id(str(path), path.stem)
     reader = _Reader(path, _decode(path))
@@ -45,7 +45,8 @@ def read_textgrid(path: Path, known: dict[str, int]) -> RawLabels:
         names.append(name)
     if len(found) != 1:
         raise ValueError(
-            f"{path}: one interval tier must be called 'phones' or 'phone', got {len(found)} among {names}: rename the tier"
+            f"{path}: one interval tier must be called 'phones' or 'phone', got {len(found)} among {names}: rename "
+            f"the tier"
         )
     return found[0]
 

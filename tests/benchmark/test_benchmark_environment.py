@@ -20,7 +20,7 @@ def run_git(folder: Path, *arguments: str) -> str:
 
 def make_checkout(folder: Path) -> str:
     folder.mkdir()
-    (folder / "a.py").write_text("a = 1\n")
+    (folder / "a.py").write_text(f"a = {folder.name!r}\n")
     run_git(folder, "init", "-q")
     run_git(folder, "add", "a.py")
     run_git(folder, "commit", "-q", "-m", "a")

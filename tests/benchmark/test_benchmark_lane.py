@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from s3prl_attention.benchmark.lane import OtherLoad, exclusive_lane
 
-HOLD = (
-    "import sys, filelock; l = filelock.FileLock(sys.argv[1]); l.acquire(); print('held', flush=True); sys.stdin.read()"
-)
+HOLD = """
+import os, sys, threading
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+threading.Timer(60, os._exit, [0]).start()  # if it is not killed: a test that fails must not wait for ever
+print("held", flush=True)
+"""
 
 
 @pytest.fixture
@@ -31,9 +36,8 @@ def test_a_free_lane_is_entered_without_a_word_and_left_after_an_error(cache: Pa
 def test_it_waits_for_another_process_says_so_once_and_enters_when_that_is_killed(cache: Path):
     with exclusive_lane():
         (lock,) = cache.glob("timing-*.lock")
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
-    assert holder.stdin is not None
     try:
         assert holder.stdout.readline() == b"held\n"
         said: list[str] = []
@@ -48,7 +52,6 @@ def test_it_waits_for_another_process_says_so_once_and_enters_when_that_is_kille
         holder.kill()
         holder.wait()
         holder.stdout.close()
-        holder.stdin.close()
     (line,) = said
     assert "waiting" in line
     assert str(lock) in line

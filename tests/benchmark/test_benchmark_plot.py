@@ -30,6 +30,15 @@ def test_labels_overlap_nothing_and_stay_inside():
         assert not box.contains(x, y)
 
 
+def test_long_labels_at_the_edge_stay_inside():
+    points = (Point("a_rather_long_name_of_an_upstream", 60.0, 50.0), Point("another_rather_long_name", 1.0, 50.0))
+    (axis, _) = figure([panel(points)]).axes
+    inside = axis.get_window_extent()
+    for text in axis.texts:
+        box = text.get_window_extent()
+        assert inside.x0 - 1 <= box.x0 < box.x1 <= inside.x1 + 1
+
+
 def test_a_label_looks_the_same_in_all_panels_and_unlike_the_others():
     drawn = figure([panel(CROWD), panel(CROWD[4:])])
     styles: dict[str, set] = {}

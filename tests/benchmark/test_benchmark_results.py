@@ -95,6 +95,15 @@ def test_an_interrupted_write_is_never_seen_by_readers(tmp_path: Path, monkeypat
     assert seen == [([], [])]
 
 
+def test_a_reader_of_the_old_file_reads_all_of_it_while_the_new_one_comes(tmp_path: Path):
+    path = tmp_path / "c.json"
+    results.write_cell(path, make_cell())
+    with path.open() as old:
+        results.write_cell(path, make_cell(cell__seed=1))
+        assert json.load(old) == make_cell()
+    assert results.read_cell(path) == make_cell(cell__seed=1)
+
+
 def test_unreadable_files_are_named_with_their_cure_and_the_rest_is_read(tmp_path: Path):
     good = save(tmp_path, make_cell())
     text = good.read_text()

@@ -9,8 +9,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
-
 from s3prl_attention.upstream import check_upstream, names
 from s3prl_attention.upstream.checks import CHECKS, run_checks
 from s3prl_attention.upstream.contract import UPSTREAMS
@@ -20,6 +18,7 @@ from s3prl_attention.upstream.self_attention import attention as sound
 from s3prl_attention.upstream.self_attention.reference import attend
 from s3prl_attention.upstream.synthesizer_random import attention as bounded
 from s3prl_attention.upstream.synthesizer_random.reference import attend as attend_bounded
+from torch import nn
 
 
 @pytest.mark.parametrize("name", names())
@@ -32,9 +31,7 @@ class Wrapped(nn.Module):
 
     def __init__(self, *, hidden_dim, num_heads, max_frames, dropout=0.0):
         super().__init__()
-        self.inner = sound.Attention(
-            hidden_dim=hidden_dim, num_heads=num_heads, max_frames=max_frames, dropout=dropout
-        )
+        self.inner = sound.Attention(hidden_dim=hidden_dim, num_heads=num_heads, max_frames=max_frames, dropout=dropout)
 
     def forward(self, x, keep):
         return self.inner(x, keep)

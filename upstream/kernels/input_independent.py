@@ -119,7 +119,7 @@ def mix(weights: Tensor, values: Tensor, keep: Tensor | None) -> Tensor | None:
 
 
 def products(weights: Tensor, columns: Tensor) -> Tensor:
-    """H products (n, n) by (n, m): (H, n, n), (H, n, m) -> (H, n, m). On CPUs one by one, as ``linear`` can be faster."""
+    """H products: (H, n, n), (H, n, m) -> (H, n, m). On CPUs one by one, because ``linear`` has the faster detour."""
     if weights.device.type != "cpu":
         return weights @ columns
     return torch.stack([linear(weight, column.T) for weight, column in zip(weights, columns, strict=True)])

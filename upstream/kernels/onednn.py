@@ -51,10 +51,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _operator_works() -> bool:
     """Try it: the operator is not part of PyTorch's public face, so a later release may change it."""
-    x, weight, bias = (torch.linspace(-1, 1, size).reshape(shape) for size, shape in ((6, (2, 3)), (12, (4, 3)), (4, (4,))))
+    x, weight, bias = torch.linspace(-1, 1, 6).view(2, 3), torch.linspace(-1, 1, 12).view(4, 3), torch.ones(4)
     try:
         return torch.allclose(_product(x, weight, bias), x @ weight.T + bias, atol=1e-5)
-    except Exception:  # noqa: BLE001  # whatever it raises, PyTorch's own path is there
+    except Exception:  # whatever it raises, PyTorch's own path is there
         return False
 
 
@@ -67,7 +67,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         grad_x = _product(rows, weight.T, None).view_as(x) if ctx.needs_input_grad[0] else None

@@ -1,7 +1,7 @@
 """Speaks through eSpeak NG, in the worker process only: the library is GPL-3 and keeps its state in globals.
 
-The data path that the library can hold is 160 bytes and longer ones fail without a word, so the English part of the data
-is copied into a folder that is reached by a short relative path.
+The data path that the library can hold is 160 bytes and longer ones fail without a word, so the English part of the
+data is copied into a folder that is reached by a short relative path.
 """
 
 import ctypes

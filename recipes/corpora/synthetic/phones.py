@@ -1,7 +1,7 @@
 """eSpeak NG's American English phone events as ARPAbet segments.
 
-Onsets are the samples at which the synthesizer starts a phone. Conventions decide three things that it has no event for:
-a stop's silent closure, an l that lives inside the vowel before it, and vowels with an r or l of their own.
+Onsets are the samples at which the synthesizer starts a phone. Conventions decide three things that it has no event
+for: a stop's silent closure, an l that lives inside the vowel before it, and vowels with an r or l of their own.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ TABLE = """
 AA      0 A:
 AA R    A@
 AE      a aa
-AH      V @ @2 a#
+AH      V @ @- @2 a#
 AH L    @L
 AO      O: O2
 AO R    O@ o@
@@ -66,7 +66,7 @@ SIL     _ _: _! _| _::
 ARPABET_OF = {mnemonic: tuple(line[:8].split()) for line in TABLE.strip().splitlines() for mnemonic in line[8:].split()}
 JOINTS = {";", "|", "-"}  # marks between phones that make no sound of their own: they belong to the phone before
 STRESS_MARKS = "',%="
-VOWELS = frozenset("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+VOWELS = {"AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"}
 RATE_HZ = 22_050  # of the synthesizer, whose samples all figures below count
 MIN_CLOSURE_SAMPLES = 66  # 3 ms of exact zeros
 MAX_HIDDEN_L_SAMPLES = 1000  # 45 ms: an l event shorter than this is only the end of one that the vowel holds

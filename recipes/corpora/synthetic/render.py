@@ -61,8 +61,10 @@ def _record(wave: np.ndarray, channel: Channel, noise: np.ndarray) -> np.ndarray
 def _at_16k(phones: list[Segment], num_samples: int, num_samples_16k: int) -> list[Segment]:
     """Segments of the synthesizer's samples as segments of the resampled ones, rounded to the nearest."""
     assert num_samples_16k == math.ceil(num_samples * SAMPLE_RATE_HZ / RATE_HZ)
-    edges = [round(item.start * UP / DOWN) for item in phones] + [num_samples_16k]
-    return join_silences([Segment(*edge, item.phone) for *edge, item in zip(edges, edges[1:], phones, strict=False)])
+    starts = [round(item.start * UP / DOWN) for item in phones]
+    ends = [*starts[1:], num_samples_16k]
+    names = [item.phone for item in phones]
+    return join_silences([Segment(*row) for row in zip(starts, ends, names, strict=True)])
 
 
 def _rms(wave: np.ndarray) -> float:

@@ -15,7 +15,7 @@ EQ_TAPS = 129  # linear phase: a delay of 64 samples (4 ms) that centring takes 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One voice: ``voice`` is the text of an eSpeak voice variant file; rate in words a minute, pitch range 0 to 100."""
+    """One voice: ``voice`` is the text of an eSpeak variant file; rate in words a minute, pitch range 0 to 100."""
 
     name: str
     sex: str

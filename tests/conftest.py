@@ -1,0 +1,37 @@
+"""Fixtures for all tests: the corpora, and a cache that is not the user's."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s3prl_attention.recipes.corpora import Corpus, load_corpus
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def test_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Points the cache at a folder of this test run, or at ``$S3PRL_ATTENTION_TEST_CACHE``, which outlives the run."""
+    folder = Path(os.environ.get("S3PRL_ATTENTION_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S3PRL_ATTENTION_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def librispeech_mini() -> Path:
+    """The folder of the real LibriSpeech excerpt; skips the test where it is not on the machine."""
+    named = os.environ.get("S3PRL_ATTENTION_LIBRISPEECH")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "librispeech_mini"
+    if not folder.is_dir():
+        pytest.skip(f"no LibriSpeech excerpt at {folder}: set S3PRL_ATTENTION_LIBRISPEECH to one")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic_tiny(test_cache: Path) -> Corpus:
+    """Four minutes of synthetic speech, made once per test run."""
+    pytest.importorskip("espeakng_loader", reason="the synthetic corpus needs the extra 'synth'")
+    return load_corpus("synthetic", size="tiny")
