@@ -1,4 +1,4 @@
-"""The whole run: every upstream on every task, finished cells left alone, failures recorded, a leaderboard at the end."""
+"""The whole run: every upstream on every task; finished cells stay, failures are recorded, a leaderboard ends it."""
 
 import logging
 from collections.abc import Sequence

@@ -256,7 +256,6 @@ def _times(group: list[dict]) -> dict:
     """The row's fields on time. Rounds of all seeds are pooled; a measurement that several cells share counts once."""
     timed = {json.dumps(cell["time"]["phases"], sort_keys=True): cell["time"] for cell in group if cell["time"]}
     times = [timed[key] for key in sorted(timed)]
-    phases = [phase for time in times for phase in time["phases"].values()]
     lengths = {name: _length_s(name) for time in times for name in time["phases"]}
     known = [length for length in lengths.values() if length is not None and length <= INFERENCE_LENGTH_S]
     length = max(known, default=None)
@@ -270,9 +269,15 @@ def _times(group: list[dict]) -> dict:
         "inference_ratio": _pooled_ratio(times, inference),
         "inference_length_s": length,
         "real_time_factor": None if features is None or encoder is None else features + encoder,
-        "num_samples": sum(len(phase["samples_s"]) for phase in phases),
-        "num_disturbed": sum(sum(phase["disturbed"]) for phase in phases),
+        **_sample_counts(group),
     }
+
+
+def _sample_counts(cells: Iterable[dict]) -> dict[str, int]:
+    """Timing samples and disturbed ones; a phase that several cells share counts once."""
+    phases = [phase for cell in cells if cell["time"] for phase in cell["time"]["phases"].items()]
+    flags = [phase["disturbed"] for _, phase in {json.dumps(phase): phase for phase in phases}.values()]
+    return {"num_samples": sum(map(len, flags)), "num_disturbed": sum(map(sum, flags))}
 
 
 def _length_s(phase: str) -> float | None:
@@ -406,12 +411,14 @@ def _reading(table: Sequence[Row]) -> list[str]:
     if not baseline:
         return [*lines, "Not timed."]
     length = _join(f"{row.inference_length_s:g} s" for row in scored if row.inference_length_s) or "no length"
-    samples, disturbed = (sum(getattr(row, key) for row in scored) for key in ("num_samples", "num_disturbed"))
+    counts = _sample_counts(cell for row in scored for cell in row.cells)
+    busy = ", ".join(f"{row.label} {row.num_disturbed} of {row.num_samples}" for row in scored if row.num_disturbed)
     return [
         *lines,
         f"Times as a ratio (x) to {baseline}, in rounds interleaved with it: median (quartiles) of the rounds' ratios. "
-        f"Inference of utterances of {length}; RTF: computing time over audio time, smaller is faster. {disturbed} of "
-        f"{samples} timing samples were taken while other programs used the machine.",
+        f"Inference of utterances of {length}; RTF: computing time over audio time, smaller is faster. "
+        f"{counts['num_disturbed']} of {counts['num_samples']} timing samples were taken while other programs used the "
+        f"machine{f' ({busy})' if busy else ''}.",
     ]
 
 
@@ -434,7 +441,7 @@ def _facts(table: Sequence[Row]) -> list[str]:
     lines += (
         [f"Data: utterances {sizes}; {speakers} test speakers; folds {folds}; {items} scored items."] if data else []
     )
-    settings = _join(f"{t['threads']} threads, {json.dumps(t['setting'], sort_keys=True)}" for t in times)
+    settings = _join(f"threads: {t['threads']}, {json.dumps(t['setting'], sort_keys=True)}" for t in times)
     lines += [f"Timing: {settings}."] if times else []
     where = _join(f"{e['cpu']}, {e['cores']} cores, {_gigabytes(e['ram_bytes'])} GB, {e['os']}" for e in machines)
     threads, python = (_join(e[key] for e in machines) for key in ("threads", "python"))
@@ -452,8 +459,6 @@ def _remarks(table: Sequence[Row]) -> list[str]:
         seeds = ", ".join(map(str, row.seeds))
         lines += [f"{row.label}: {row.status} (seed {seeds}): {row.reason}"] if row.reason else []
         lines += [f"{row.label}: {note}" for note in row.notes]
-        if row.num_disturbed:
-            lines.append(f"{row.label}: {row.num_disturbed} of {row.num_samples} timing samples disturbed")
     return lines
 
 

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{machine['cpu']}, {options.threads} threads, torch {machine['packages']['torch']}")
     print(f"{vars(options)}; linear layers through oneDNN: {worthwhile()}")
     with exclusive_lane():
-        for name, encoder in built.items():
+        for encoder in built.values():
             encoder.eval()
         _table("inference", {name: _inference(encoder, frames) for name, encoder in built.items()}, options.rounds)
         steps = {name: trained(encoder, options.hidden_dim, frames, chosen) for name, encoder in built.items()}

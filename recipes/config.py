@@ -120,7 +120,7 @@ def recipe_names() -> list[str]:
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``["pretrain.steps=50"]`` -> ``{"pretrain": {"steps": 50}}``; raises ``ValueError`` for what is not so written."""
+    """``["pretrain.steps=50"]`` -> ``{"pretrain": {"steps": 50}}``; raises ``ValueError`` for any other form."""
     parsed: dict[str, dict[str, Any]] = {}
     for text in overrides:
         key, equals, value = text.partition("=")

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def test_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def isolated_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Points the cache at a folder of this test run, or at ``$S3PRL_ATTENTION_TEST_CACHE``, which outlives the run."""
     folder = Path(os.environ.get("S3PRL_ATTENTION_TEST_CACHE") or tmp_path_factory.mktemp("cache"))
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +31,7 @@ def librispeech_mini() -> Path:
 
 
 @pytest.fixture(scope="session")
-def synthetic_tiny(test_cache: Path) -> Corpus:
+def synthetic_tiny(isolated_cache: Path) -> Corpus:
     """Four minutes of synthetic speech, made once per test run."""
     pytest.importorskip("espeakng_loader", reason="the synthetic corpus needs the extra 'synth'")
     return load_corpus("synthetic", size="tiny")

@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc's malloc to serve large tensors from memory that it keeps; True when it agreed.
 
     By default glibc maps every block over 32 MB anew and unmaps it when freed, so each large tensor pays for its pages
-    again. This concerns the whole process, so commands call it, never a library; elsewhere than on glibc it does nothing.
+    again. This concerns the whole process, so commands call it, never a library; without glibc it does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -60,7 +60,7 @@ def facts(found: Entry) -> None:
     for field in ("title", "paper", "family"):
         assert getattr(info, field), f"INFO.{field} is empty"
     assert info.order in ORDERS, f"INFO.order is {info.order!r}; it must be one of {ORDERS}"
-    frozen = found.options.__dataclass_params__.frozen
+    frozen = vars(found.options)["__dataclass_params__"].frozen
     assert frozen, "Options must be a frozen dataclass: @dataclass(frozen=True)"
     arguments = inspect.signature(found.attention).parameters.values()
     loose = [a.name for a in arguments if a.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -222,8 +222,9 @@ def length_limit(found: Entry) -> None:
     try:
         out = attention(x, None)
     except ValueError as error:
-        assert found.info.length_bound, f"fails beyond max_frames though INFO.length_bound is False: {error}"
-        assert "max_frames" in str(error), f"the error for a long input must name max_frames: {error}"
+        message = str(error)
+        assert found.info.length_bound, f"fails beyond max_frames though INFO.length_bound is False: {message}"
+        assert "max_frames" in message, f"the error for a long input must name max_frames: {message}"
     else:
         assert not found.info.length_bound, "a longer input than max_frames must be an error, never a silent cut"
         assert out.shape == x.shape, f"an input of {tuple(x.shape)} came out as {tuple(out.shape)}"
