@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import downstream
 from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
@@ -165,7 +167,7 @@ def _result(
         },
         "time": time,
         "memory": record["memory"] if record else None,
-        "environment": describe(time["threads"] if time else 0),
+        "environment": describe(torch.get_num_threads()),
     }
 
 

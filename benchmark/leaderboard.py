@@ -410,7 +410,7 @@ def _reading(table: Sequence[Row]) -> list[str]:
     baseline = _join(row.baseline for row in scored if row.baseline)
     if not baseline:
         return [*lines, "Not timed."]
-    length = _join(f"{row.inference_length_s:g} s" for row in scored if row.inference_length_s) or "no length"
+    length = _lengths(scored) or "no length"
     counts = _sample_counts(cell for row in scored for cell in row.cells)
     busy = ", ".join(f"{row.label} {row.num_disturbed} of {row.num_samples}" for row in scored if row.num_disturbed)
     return [
@@ -450,6 +450,10 @@ def _facts(table: Sequence[Row]) -> list[str]:
         f"Machine: {where}; threads: {threads}.",
         f"Software: Python {python}; {packages}; commit {commits}.",
     ]
+
+
+def _lengths(table: Sequence[Row]) -> str:
+    return _join(f"{row.inference_length_s:g} s" for row in table if row.inference_length_s is not None)
 
 
 def _remarks(table: Sequence[Row]) -> list[str]:
@@ -592,10 +596,11 @@ def picture(rows: Sequence[Row]) -> bytes:
         scored = [row for row in table if row.score is not None]
         mel = next((100 * row.score for row in scored if row.upstream == REFERENCE and row.score is not None), None)
         chance = next((100 * row.chance for row in scored if row.chance is not None), None)
+        length = f", timed on {_lengths(scored)}" if _lengths(scored) else ""
         metric = next((cell["task"]["metric"] for row in scored for cell in row.cells), "score")
         for title, x_label, values in (
             ("pre-training", "pre-training, seconds of wall-clock time", points(table, lambda row: row.pretrain_s)),
-            ("inference", "inference (features and encoder), ms for 10 s of audio", points(table, inference_ms)),
+            ("inference", f"inference with features, ms per 10 s of audio{length}", points(table, inference_ms)),
         ):
             panels.append(
                 Panel(

@@ -179,7 +179,7 @@ def test_tasks_corpora_and_presets_have_tables_of_their_own(tmp_path: Path):
 
 def test_disturbed_samples_are_counted_where_the_ratios_stand(tmp_path: Path):
     fill(tmp_path)
-    cell = make_cell(cell__upstream="busy")
+    cell = make_cell(speed=0.7, cell__upstream="busy")
     cell["time"]["phases"]["train_step"]["disturbed"] = [True, False, True, False, False]
     save(tmp_path, cell)
     rows = read(tmp_path)
@@ -401,6 +401,7 @@ def test_the_panels_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("s3prl_attention.benchmark.plot.draw", lambda panels: drawn.extend(panels) or b"")
     leaderboard.picture(read(tmp_path))
     pretraining, inference = drawn
+    assert inference.x_label.endswith("ms per 10 s of audio, timed on 10 s")
     for panel in drawn:
         assert {point.label for point in panel.points} == set(NAMES)  # the reference is a line, chance too
     fixed = next(point for point in inference.points if point.label == "fixed_init")

@@ -26,7 +26,7 @@ def corpus() -> Corpus:
 
 def test_a_frame_has_the_class_of_the_segment_at_its_centre() -> None:
     phones = alignment(0.0, 0.014, 0.026, 0.05)
-    assert phones.frame_labels(5).tolist() == [0, 1, 2, 2, 2]
+    assert phones.frame_labels(5).tolist() == [0, 1, 1, 2, 2]
     assert phones.frame_labels(5).dtype == np.int64
     assert phones.frame_labels(2, hop_s=0.03).tolist() == [1, 2]
     assert phones.frame_labels(0).tolist() == []
