@@ -66,3 +66,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
     return parser.parse_args([word for word in arguments if word not in overrides]), overrides
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -53,6 +53,7 @@ def run(request: Request) -> Outcome:
     upstreams = [UPSTREAMS.check(name) for name in request.upstreams or UPSTREAMS.names() if name != MEL]
     tasks = [downstream.TASKS.check(name) for name in request.downstreams or downstream.names()]
     check_overrides(upstreams, request.overrides)
+    check_device(request.device)
     studies = {name: load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)}
     speech = load_speech(studies[MEL].recipe.data)
     request.out.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,15 @@ def run(request: Request) -> Outcome:
     finally:
         written = write(request.out, request.command)
     return Outcome(written, len(cells), len(waiting), num_failed)
+
+
+def check_device(device: str) -> None:
+    """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the device {device!r} cannot be used ({reason}): give --device cpu") from None
 
 
 def _run_upstream(

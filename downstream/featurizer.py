@@ -30,8 +30,8 @@ class WeightedSum(nn.Module):
         stacked = states if isinstance(states, Tensor) else torch.stack(list(states))
         if len(stacked) != len(self.weights):
             raise ValueError(
-                f"the weighted sum was made for {len(self.weights)} hidden states and got {len(stacked)}: build it with "
-                f"num_states={len(stacked)}"
+                f"the weighted sum was made for {len(self.weights)} hidden states and got {len(stacked)}: "
+                f"build it with num_states={len(stacked)}"
             )
         stacked = normalize_states(stacked) if self.normalize else stacked
         return torch.einsum("s,s...->...", self.weights.softmax(0), stacked)

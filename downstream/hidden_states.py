@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from .alignment import TOLERATED_FRAMES
 from .featurizer import normalize_states
 
 if TYPE_CHECKING:
+    from s3prl.upstream.interfaces import UpstreamBase
+
     from ..recipes.corpora import FrameStore, Utterance
 
 
 def extract(
-    expert: nn.Module,
+    expert: UpstreamBase,
     utterances: Sequence[Utterance],
     folder: Path,
     dtype: str = "float16",
@@ -98,7 +100,7 @@ def length_batches(utterances: Sequence[Utterance], max_batch_s: float) -> list[
 
 
 def _encode(
-    expert: nn.Module, batches: list[list[Utterance]], dtype: str, device: torch.device, num_utterances: int
+    expert: UpstreamBase, batches: list[list[Utterance]], dtype: str, device: torch.device, num_utterances: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, (t, S, D)) of each utterance."""
     from ..recipes.corpora import read_audio
@@ -120,14 +122,14 @@ def _encode(
 def _stored(utterance: Utterance, frames: Tensor, dtype: str) -> np.ndarray:
     if not torch.isfinite(frames).all():
         raise ValueError(
-            f"utterance {utterance.id!r}: the upstream's hidden states hold NaN or infinity: check its checkpoint and the "
-            f"audio {utterance.path}"
+            f"utterance {utterance.id!r}: the upstream's hidden states hold NaN or infinity: check its checkpoint and "
+            f"the audio {utterance.path}"
         )
     stored = frames.to(getattr(torch, dtype))
     if not torch.isfinite(stored).all():
         raise ValueError(
-            f"utterance {utterance.id!r}: hidden states up to {float(frames.abs().max()):.3g} do not fit {dtype}: store "
-            f"them as float32"
+            f"utterance {utterance.id!r}: hidden states up to {float(frames.abs().max()):.3g} do not fit {dtype}: "
+            f"store them as float32"
         )
     return stored.cpu().numpy()
 
@@ -136,18 +138,16 @@ def _check_length(batch: list[Utterance], lengths: list[int], states: Sequence[T
     for layer, state in enumerate(states):
         if abs(state.shape[1] - max(lengths)) > TOLERATED_FRAMES:
             raise ValueError(
-                f"utterance {batch[0].id!r}: hidden state {layer} has {state.shape[1]} frames where {rate} samples a frame "
-                f"make {max(lengths)}: correct the upstream's get_downsample_rates"
+                f"utterance {batch[0].id!r}: hidden state {layer} has {state.shape[1]} frames where {rate} samples a "
+                f"frame make {max(lengths)}: correct the upstream's get_downsample_rates"
             )
 
 
-def _frame_repeat(expert: nn.Module) -> int:
+def _frame_repeat(expert: UpstreamBase) -> int:
     """How often the upstream repeats each frame; s3prl's own upstreams do not."""
     return int(getattr(expert, "frame_repeat", 1))
 
 
-def _chain(
-    first: tuple[str, np.ndarray], rest: Iterator[tuple[str, np.ndarray]]
-) -> Iterator[tuple[str, np.ndarray]]:
+def _chain(first: tuple[str, np.ndarray], rest: Iterator[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
     yield first
     yield from rest

@@ -19,7 +19,9 @@ class Outcome(NamedTuple):
     total: int
 
 
-def record(records: dict[str, list[Any]], utterances: Sequence[tuple[str, str]], right: Tensor, totals: list[int]) -> None:
+def record(
+    records: dict[str, list[Any]], utterances: Sequence[tuple[str, str]], right: Tensor, totals: list[int]
+) -> None:
     """Append an ``Outcome`` for each utterance of a batch to ``records["outcomes"]``.
 
     Args:

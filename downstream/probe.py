@@ -5,27 +5,29 @@ Legend: S hidden states, N rows of a batch (frames, or utterances where a task r
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from tqdm import tqdm
 
 from . import config, load
-from .featurizer import Standardizer, WeightedSum, normalize_states
-from .hidden_states import means
+from .featurizer import Standardizer, WeightedSum
 from .outcomes import Outcome, accuracy
 from .splits import SPLITS, Fold
+from .states import States
 
 if TYPE_CHECKING:
     from ..recipes.corpora import Corpus, FrameStore, Utterance
+
+Labels = dict[str, Tensor]  # utterance id -> (items,) int64
+Weights = dict[str, Tensor]  # parameter name -> value
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ProbeSettings:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
         learning_rate: Adam's, at the start.
         weight_decay: L2 penalty on the head (not on the weights of the states).
+        averaging: decay of the moving average of all weights over steps, which is what dev and test score.
         batch_frames: feature frames in a batch, in whole utterances, for tasks that read frames.
         batch_utterances: utterances in a batch, for tasks that read means.
         min_steps: of an epoch: a small train set gets smaller batches.
@@ -44,8 +47,9 @@ class ProbeSettings:
     """
 
     num_epochs: int = 30
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     weight_decay: float = 1e-2
+    averaging: float = 0.9
     batch_frames: int = 4096
     batch_utterances: int = 32
     min_steps: int = 16
@@ -136,7 +140,7 @@ def probe(
         disable=None if progress else True,
     ) as bar:  # fmt: skip
         for number, fold in enumerate(folds):
-            results.append(_probe_fold(task, module, corpus, fold, states, [seed, number], settings, bar))
+            results.append(_probe_fold(task, corpus, fold, states, [seed, number], settings, bar))
     test = [outcome for result in results for outcome in result.test]
     items = sum(outcome.total for outcome in test)
     sizes = {split: sum(len(fold.utterances(split)) for fold in folds) for split in SPLITS}
@@ -153,52 +157,18 @@ def probe(
         num_speakers_test=len({outcome.speaker for outcome in test}),
         num_folds=len(folds),
         split=folds[0].split,
-        splits={"train": round(sizes["train"] / len(folds)), "dev": round(sizes["dev"] / len(folds)), "test": sizes["test"]},
+        splits={
+            "train": round(sizes["train"] / len(folds)),
+            "dev": round(sizes["dev"] / len(folds)),
+            "test": sizes["test"],
+        },
     )
-
-
-class States:
-    """The stored hidden states of the folds' utterances, read in batches: (S, N, D) float32 on ``device``.
-
-    ``frames``: N counts the frames of all utterances of a batch, one utterance after the other. ``mean``: one row an
-    utterance; the means are computed once, here.
-    """
-
-    def __init__(
-        self, store: FrameStore, folds: Sequence[Fold], reads: str, normalize: bool, device: torch.device
-    ) -> None:
-        ids = sorted({u.id for fold in folds for split in SPLITS for u in fold.utterances(split)})
-        missing = [id for id in ids if id not in store]
-        if missing:
-            raise ValueError(
-                f"the stored hidden states lack {len(missing)} of {len(ids)} utterances, the first is {missing[0]!r}: extract "
-                f"them again from this corpus"
-            )
-        self.store = store
-        self.reads = reads
-        self.normalize = normalize
-        self.device = device
-        self.num_states, self.dim = store.frame_shape
-        self._row = {id: row for row, id in enumerate(ids)}
-        self._means = means(store, ids, normalize) if reads == "mean" else None
-
-    def num_rows(self, utterance: Utterance) -> int:
-        """Rows of one utterance."""
-        return 1 if self._means is not None else self.store.num_frames(utterance.id)
-
-    def read(self, batch: Sequence[Utterance]) -> Tensor:
-        """(S, N, D) float32."""
-        if self._means is not None:
-            rows = torch.from_numpy(self._means[[self._row[u.id] for u in batch]])
-            return rows.transpose(0, 1).contiguous().to(self.device)
-        rows = torch.from_numpy(np.concatenate([self.store[u.id] for u in batch])).to(self.device)  # (N, S, D)
-        states = torch.empty(self.num_states, len(rows), self.dim, device=self.device)
-        states.copy_(rows.transpose(0, 1))
-        return normalize_states(states) if self.normalize else states
 
 
 class Probe(nn.Module):
     """A task's expert behind a weighted sum of standardised states."""
+
+    expert: Any
 
     def __init__(self, expert: nn.Module, states: States, standardize: Standardizer) -> None:
         super().__init__()
@@ -208,7 +178,7 @@ class Probe(nn.Module):
         self.standardize = standardize
 
     def forward(
-        self, split: str, batch: Sequence[Utterance], labels: dict[str, Tensor], records: dict[str, list[Any]] | None
+        self, split: str, batch: Sequence[Utterance], labels: Labels, records: dict[str, list[Any]] | None
     ) -> Tensor:
         """The loss of one batch; outcomes go to ``records``."""
         rows = self.mix(self.standardize(self.states.read(batch)))  # (N, D)
@@ -218,83 +188,69 @@ class Probe(nn.Module):
 
 
 def _probe_fold(
-    task: str,
-    module: ModuleType,
-    corpus: Corpus,
-    fold: Fold,
-    states: States,
-    seed: list[int],
-    settings: ProbeSettings,
-    bar: tqdm,
+    task: str, corpus: Corpus, fold: Fold, states: States, seed: list[int], settings: ProbeSettings, bar: tqdm
 ) -> FoldResult:
+    """Train on train, keep the epoch that is best on dev, score test with it, once."""
     rng = np.random.default_rng(seed)
-    rate, section = states.store.meta["upstream_rate"], config(task)["downstream_expert"]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))
-        expert = module.DownstreamExpert(states.dim, rate, section, expdir=None, corpus=corpus, fold=fold)
-    budget = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
-    train_budget = min(budget, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
-    standardize = Standardizer(states.read(batch) for batch in _batches(fold.train, states, budget))
-    model = Probe(expert, states, standardize).to(states.device)
-    labels = {u.id: expert.label(u) for split in SPLITS for u in fold.utterances(split)}
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(expert.parameters()), "weight_decay": settings.weight_decay},
-            {"params": list(model.mix.parameters())},
-        ],
-        lr=settings.learning_rate,
-    )
+    max_rows = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
+    model = _build(task, corpus, fold, states, int(rng.integers(2**63)), max_rows)
+    labels = {u.id: model.expert.label(u) for split in SPLITS for u in fold.utterances(split)}
+    head = {"params": list(model.expert.parameters()), "weight_decay": settings.weight_decay}
+    mix = {"params": list(model.mix.parameters()), "weight_decay": 0.0}
+    optimizer = torch.optim.Adam([head, mix], lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / settings.num_epochs)
-    best: tuple[float, int, dict[str, Tensor], list[Outcome]] = (-math.inf, 0, {}, [])
+    train_rows = math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps)
+    average = _copy(dict(model.named_parameters()))
+    best: tuple[float, int, Weights, list[Outcome]] = (-math.inf, 0, {}, [])
     for epoch in range(1, settings.num_epochs + 1):
         shuffled = [fold.train[index] for index in rng.permutation(len(fold.train))]
-        model.train()
-        for batch in _batches(shuffled, states, train_budget):
+        for batch in states.batches(shuffled, min(max_rows, train_rows)):
             loss = model("train", batch, labels, None)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            for name, parameter in model.named_parameters():
+                average[name].lerp_(parameter.detach(), 1 - settings.averaging)
         if not torch.isfinite(loss):
             raise ValueError(f"probe {task}: the loss is {float(loss)} in epoch {epoch}: lower learning_rate")
         schedule.step()
-        dev = _score(model, "dev", fold.dev, labels, budget)
+        dev = _score(model, average, "dev", fold.dev, labels, max_rows)
         if accuracy(dev) > best[0]:
-            best = (accuracy(dev), epoch, copy.deepcopy(model.state_dict()), dev)
+            best = (accuracy(dev), epoch, _copy(average), dev)
         bar.update()
-    model.load_state_dict(best[2])
-    test = _score(model, "test", fold.test, labels, budget)
-    majority = int(torch.cat([labels[u.id] for u in fold.train]).bincount().argmax())
+    _, chosen_epoch, weights, dev = best
+    majority = torch.cat([labels[u.id] for u in fold.train]).bincount().argmax()
     return FoldResult(
-        dev=best[3],
-        test=test,
+        dev=dev,
+        test=_score(model, weights, "test", fold.test, labels, max_rows),
         chance_correct=sum(int((labels[u.id] == majority).sum()) for u in fold.test),
-        layer_weights=model.mix.shares(),
-        chosen_epoch=best[1],
+        layer_weights=weights["mix.weights"].softmax(0).tolist(),
+        chosen_epoch=chosen_epoch,
     )
+
+
+def _build(task: str, corpus: Corpus, fold: Fold, states: States, seed: int, max_rows: int) -> Probe:
+    """The model of a fold, with the standardisation of its train set; the global random state is left as it was."""
+    rate, section = states.store.meta["upstream_rate"], config(task)["downstream_expert"]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        expert = load(task).DownstreamExpert(states.dim, rate, section, expdir=None, corpus=corpus, fold=fold)
+    standardize = Standardizer(states.read(batch) for batch in states.batches(fold.train, max_rows))
+    return Probe(expert, states, standardize).to(states.device)
 
 
 @torch.no_grad()
 def _score(
-    model: Probe, split: str, utterances: Sequence[Utterance], labels: dict[str, Tensor], budget: int
+    model: Probe, weights: Weights, split: str, utterances: Sequence[Utterance], labels: Labels, max_rows: int
 ) -> list[Outcome]:
-    """The outcome of every utterance of a split."""
-    model.eval()
+    """The outcome of every utterance of a split, with these weights instead of the model's own."""
     records: dict[str, list[Any]] = {}
-    for batch in _batches(utterances, model.states, budget):
-        model(split, batch, labels, records)
+    model.eval()
+    for batch in model.states.batches(utterances, max_rows):
+        functional_call(model, weights, (split, batch, labels, records))
+    model.train()
     return records["outcomes"]
 
 
-def _batches(utterances: Sequence[Utterance], states: States, budget: int) -> Iterator[list[Utterance]]:
-    """Neighbours in batches of up to ``budget`` rows; an utterance with more rows is a batch of its own."""
-    batch: list[Utterance] = []
-    rows = 0
-    for utterance in utterances:
-        count = states.num_rows(utterance)
-        if batch and rows + count > budget:
-            yield batch
-            batch, rows = [], 0
-        batch.append(utterance)
-        rows += count
-    if batch:
-        yield batch
+def _copy(weights: Mapping[str, Tensor]) -> Weights:
+    return {name: weight.detach().clone() for name, weight in weights.items()}

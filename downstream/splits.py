@@ -49,8 +49,8 @@ def check_fold(fold: Fold, *, speakers: bool) -> Fold:
             for value in sorted({getattr(utterance, what) for utterance in fold.utterances(split)}):
                 if value in seen:
                     raise ValueError(
-                        f"{'utterance' if what == 'id' else what} {value!r} is in {seen[value]} and in {split}: the sets "
-                        f"of a fold must share none, so give it to one of them"
+                        f"{'utterance' if what == 'id' else what} {value!r} is in {seen[value]} and in {split}: the "
+                        f"sets of a fold must share none, so give it to one of them"
                     )
                 seen[value] = split
     empty = [split for split in SPLITS if not fold.utterances(split)]
@@ -120,7 +120,7 @@ def phone_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NU
     own = {split: tuple(u for u in aligned if u.subset.startswith(split)) for split in SPLITS}
     if all(own.values()):
         names = {split: _listed({u.subset for u in own[split]}) for split in SPLITS}
-        text = f"speaker-disjoint, the corpus's own subsets: train {names['train']}, dev {names['dev']}, test {names['test']}"
+        text = f"speaker-disjoint, the corpus's own subsets: {', '.join(f'{k} {names[k]}' for k in SPLITS)}"
         return [check_fold(Fold(**own, split=text), speakers=True)]
     speakers = sorted(_group(aligned))
     if len(speakers) < 3:
@@ -153,14 +153,12 @@ def _rotate(utterances: Sequence[Utterance], block: Sequence[int], fold: int, nu
 def _speaker_subsets(corpus: Corpus) -> list[str]:
     """The subsets that a speaker task takes by itself."""
     eligible = [
-        subset
-        for subset in corpus.subsets()
-        if min(map(len, _group(corpus.select(subset).utterances).values())) >= 3
+        subset for subset in corpus.subsets() if min(map(len, _group(corpus.select(subset).utterances).values())) >= 3
     ]
     if not eligible:
         raise ValueError(
-            f"no subset of corpus {corpus.name!r} has 3 utterances of every speaker, which speaker classification needs "
-            f"for train, dev and test: it has {', '.join(corpus.subsets()) or 'no utterances'}"
+            f"no subset of corpus {corpus.name!r} has 3 utterances of every speaker, which speaker classification "
+            f"needs for train, dev and test: it has {', '.join(corpus.subsets()) or 'no utterances'}"
         )
     return [subset for subset in eligible if subset.startswith("train")] or eligible
 
@@ -173,7 +171,8 @@ def _by_chapter(spoken: Sequence[Utterance]) -> tuple[list[Utterance], list[Utte
     chapters: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in sorted(spoken, key=lambda u: (_natural(u.chapter), u.id)):
         chapters[utterance.chapter].append(utterance)
-    kept, held_out = list(chapters.values()), []
+    kept = list(chapters.values())
+    held_out: list[Utterance] = []
     while len(kept) > 1 and len(held_out) < 2:
         held_out = kept.pop() + held_out
     return (list(chain.from_iterable(kept)), held_out) if len(held_out) >= 2 else None
@@ -203,9 +202,7 @@ def _within_chapter(by_speaker: dict[str, list[Utterance]], num_folds: int, wher
         f"closed set of {len(by_speaker)} speakers of {where}: train and test share the recording session; "
         f"{num_folds} folds over blocks of neighbouring utterances, each tested once"
     )
-    return [
-        check_fold(_rotate(utterances, blocks, fold, num_folds, text), speakers=False) for fold in range(num_folds)
-    ]
+    return [check_fold(_rotate(utterances, blocks, fold, num_folds, text), speakers=False) for fold in range(num_folds)]
 
 
 def _group(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent

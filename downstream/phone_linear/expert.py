@@ -1,6 +1,6 @@
 """Phone of every 10 ms frame, read by one linear layer from the frozen feature frame under it.
 
-Legend: B utterances, T_i feature frames of utterance i, n_i labels (10 ms), N the sum of all T_i, D model dim, C phones.
+Legend: B utterances, T_i feature frames of utterance i, n_i labels (10 ms), N sum of all T_i, D model dim, C phones.
 """
 
 from pathlib import Path
@@ -41,8 +41,15 @@ class DownstreamExpert(nn.Module):
         kw: ``corpus`` and ``fold``, already loaded; what else s3prl's runner passes is not used.
     """
 
+    best_dev: Tensor
+
     def __init__(
-        self, upstream_dim: int, upstream_rate: int, downstream_expert: dict[str, Any], expdir: str | Path | None, **kw: Any
+        self,
+        upstream_dim: int,
+        upstream_rate: int,
+        downstream_expert: dict[str, Any],
+        expdir: str | Path | None,
+        **kw: Any,
     ) -> None:
         super().__init__()
         self.upstream_rate = upstream_rate

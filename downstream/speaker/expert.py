@@ -41,8 +41,15 @@ class DownstreamExpert(nn.Module):
         kw: ``corpus`` and ``fold``, already loaded; what else s3prl's runner passes is not used.
     """
 
+    best_dev: Tensor
+
     def __init__(
-        self, upstream_dim: int, upstream_rate: int, downstream_expert: dict[str, Any], expdir: str | Path | None, **kw: Any
+        self,
+        upstream_dim: int,
+        upstream_rate: int,
+        downstream_expert: dict[str, Any],
+        expdir: str | Path | None,
+        **kw: Any,
     ) -> None:
         super().__init__()
         del upstream_rate
@@ -56,7 +63,9 @@ class DownstreamExpert(nn.Module):
     def label(self, utterance: Utterance) -> Tensor:
         """The speaker's class: int64 (1,). ``ValueError`` for a speaker who is not in train."""
         if utterance.speaker not in self._class:
-            raise ValueError(f"speaker {utterance.speaker!r} of {utterance.id} is not in train: the set of speakers is closed")
+            raise ValueError(
+                f"speaker {utterance.speaker!r} of {utterance.id} is not in train: the set of speakers is closed"
+            )
         return torch.tensor([self._class[utterance.speaker]])
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:

@@ -1,10 +1,9 @@
 """Reads an audio file as 16 kHz mono, or says what is wrong with it."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .corpus import SAMPLE_RATE_HZ, num_samples_at_16k
+from .corpus import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     import torch
@@ -59,17 +58,11 @@ def read_audio(path: str | Path) -> "torch.Tensor":
     wave = torch.from_numpy(samples).mean(dim=1)
     if not torch.isfinite(wave).all():
         raise ValueError(f"{path}: audio must be finite, but it holds NaN or infinity: repair or remove the file")
-    return wave if rate_hz == SAMPLE_RATE_HZ else _resample(wave, rate_hz)
+    if rate_hz == SAMPLE_RATE_HZ:
+        return wave
+    from .resampling import resample_to_16k
 
-
-def _resample(wave: "torch.Tensor", rate_hz: int) -> "torch.Tensor":
-    """To 16 kHz and to the exact length, which torchaudio computes in float32 and misses for long recordings."""
-    import torch
-    from torchaudio.functional import resample
-
-    length = num_samples_at_16k(len(wave), rate_hz)
-    spare = math.ceil(0.01 * rate_hz)  # zeros, as torchaudio itself would append
-    return resample(torch.nn.functional.pad(wave, (0, spare)), rate_hz, SAMPLE_RATE_HZ)[:length].contiguous()
+    return resample_to_16k(wave, rate_hz)
 
 
 def _check_length(path: Path, num_samples: int) -> None:

@@ -141,7 +141,7 @@ def _load(path: Path) -> Labels | None:
             start_s, end_s, phone = arrays["start_s"], arrays["end_s"], arrays["phone"]
             ends = np.cumsum(arrays["lengths"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        logger.warning("cached labels %s are damaged (%s): reading the label files again", path, error)
+        logger.warning("cached labels %s are damaged (%s): reading the label files again", path, type(error).__name__)
         return None
     starts = ends - np.diff(ends, prepend=0)
     rows = {

@@ -25,6 +25,13 @@ class Options:
     init: str = "log"
     eps: float = 1e-4
 
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.init not in INITS:
+            raise ValueError(f"fixed_init has no init {self.init!r}: {nearest(self.init, list(INITS))}")
+        if not 0 < self.eps < 1:
+            raise ValueError(f"fixed_init needs 0 < eps < 1, got {self.eps}: the default is 1e-4")
+
 
 class Attention(nn.Module):
     """softmax(R[:, :n, :n]) V; heads 1 to 7 of R start from the maps, the others from N(0, 1)."""
@@ -40,10 +47,7 @@ class Attention(nn.Module):
         eps: float = Options.eps,
     ) -> None:
         super().__init__()
-        if init not in INITS:
-            raise ValueError(f"fixed_init has no init {init!r}: {nearest(init, list(INITS))}")
-        if not 0 < eps < 1:
-            raise ValueError(f"fixed_init needs 0 < eps < 1, got {eps}: the default is {Options.eps}")
+        Options(init=init, eps=eps)  # refuses what is out of range
         logits = torch.randn(num_heads, max_frames, max_frames)
         if init != "random":
             logits[: len(NAMES)] = start_logits(hand_crafted(max_frames), init, eps)

@@ -46,8 +46,8 @@ def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
         raise ValueError(f"{folder}: files of the made corpus are missing: remove the folder, it will be made again")
     utterances = [dataclasses.replace(item, content=int(checksums[item.id], 16)) for item in corpus.utterances]
     note = (
-        f"synthetic speech by eSpeak NG (generator {GENERATOR_VERSION}, {size}, seed {seed}): sampled voices, sentences "
-        f"of a grammar, exact phone labels; rankings on it need not hold on recorded speech"
+        f"synthetic speech by eSpeak NG (generator {GENERATOR_VERSION}, {size}, seed {seed}): sampled voices, made-up "
+        f"sentences, exact phone labels; rankings on it need not hold on recorded speech"
     )
     return dataclasses.replace(
         corpus, name=f"synthetic-{size}", utterances=tuple(utterances), synthetic=True, note=note

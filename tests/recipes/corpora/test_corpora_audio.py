@@ -1,16 +1,15 @@
 """Reading audio: any rate and channel count, and a clear word about files that are no good."""
 
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-
-from s3prl_attention.recipes.corpora import read_audio
+from s3prl_attention.recipes.corpora import read_audio, resampling
 from s3prl_attention.recipes.corpora.audio import audio_header
 from s3prl_attention.recipes.corpora.corpus import num_samples_at_16k
+from torchaudio.functional import resample
 
 
 def sine(rate_hz: int, seconds: float = 1.0, hz: float = 440.0) -> np.ndarray:
@@ -22,7 +21,9 @@ def dominant_hz(wave: torch.Tensor) -> float:
     return float(spectrum.argmax()) * 16_000 / len(wave)
 
 
-@pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (44_100, 2), (48_000, 1), (16_000, 2), (22_050, 1)])
+@pytest.mark.parametrize(
+    ("rate_hz", "channels"), [(8_000, 1), (44_100, 2), (48_000, 1), (16_000, 2), (22_050, 1), (16_001, 2)]
+)
 def test_a_sine_keeps_its_pitch_and_level(tmp_path: Path, rate_hz: int, channels: int) -> None:
     path = tmp_path / "sine.wav"
     soundfile.write(path, np.stack([sine(rate_hz)] * channels, axis=1), rate_hz, subtype="FLOAT")
@@ -46,7 +47,7 @@ def test_16_khz_mono_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(read_audio(path).numpy(), samples / np.float32(32768))
 
 
-@pytest.mark.parametrize("rate_hz", [7_999, 8_000, 11_025, 16_001, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate_hz", [7_999, 8_000, 11_025, 16_001, 22_050, 44_056, 44_100])
 @pytest.mark.parametrize("num_samples", [1, 2, 159, 161, 4_801, 30_011])
 def test_length_is_the_one_that_num_frames_counts_with(tmp_path: Path, rate_hz: int, num_samples: int) -> None:
     path = tmp_path / "odd.wav"
@@ -60,6 +61,15 @@ def test_length_is_exact_where_float32_is_not(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(num_samples, dtype=np.int16), 8_000)
     assert len(read_audio(path)) == 48_000_002
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 44_100])
+def test_the_pointwise_filter_is_torchaudios(rate_hz: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wave = torch.randn(5_000, generator=torch.Generator().manual_seed(0))
+    table = resample(wave.double(), rate_hz, 16_000).float()  # in float32 its own table is off by 1e-4
+    monkeypatch.setattr(resampling, "MAX_TABLE", 0)
+    monkeypatch.setattr(resampling, "CHUNK_SAMPLES", 1_000)
+    torch.testing.assert_close(resampling.resample_to_16k(wave, rate_hz), table, atol=1e-5, rtol=0)
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -99,16 +109,9 @@ def test_bad_audio_is_an_error_that_names_file_rule_and_cure(tmp_path: Path, kin
     assert any(cure in message for cure in ("check", "fetch", "repair", "remove"))
 
 
-def test_a_wav_that_is_shorter_than_its_header_says(tmp_path: Path) -> None:
+def test_a_wav_that_is_shorter_than_its_header_says_has_one_length(tmp_path: Path) -> None:
     path = tmp_path / "short.wav"
     soundfile.write(path, sine(16_000), 16_000, subtype="PCM_16")
-    data = bytearray(path.read_bytes())
-    place = data.index(b"data") + 4
-    assert struct.unpack_from("<I", data, place)[0] == 32_000
-    path.write_bytes(bytes(data[: place + 4 + 10_000]))
-    try:
-        wave = read_audio(path)
-    except ValueError as error:
-        assert str(path) in str(error)  # libraries that trust the header
-    else:
-        assert len(wave) == audio_header(path)[1] == 5_000  # libraries that trust the file: both sides agree
+    path.write_bytes(path.read_bytes()[:10_044])
+    assert audio_header(path) == (16_000, 5_000)  # libsndfile counts the samples that are there
+    assert len(read_audio(path)) == 5_000

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from s3prl_attention.recipes.corpora import FrameStore
 
 
@@ -114,7 +113,17 @@ def damage(folder: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["no data", "data cut", "data longer", "no index", "index cut", "head gone", "index bytes", "length changed", "schema"],
+    [
+        "no data",
+        "data cut",
+        "data longer",
+        "no index",
+        "index cut",
+        "head gone",
+        "index bytes",
+        "length changed",
+        "schema",
+    ],
 )
 def test_a_damaged_store_names_folder_and_cure(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "store"

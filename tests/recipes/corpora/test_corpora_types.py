@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from s3prl_attention.recipes.corpora import Corpus, PhoneAlignment, PhoneSegment, Utterance, load_corpus
 
 
@@ -41,7 +40,15 @@ def test_a_partial_last_frame_belongs_to_the_last_segment_and_more_is_an_error()
 
 @pytest.mark.parametrize(
     ("rate_hz", "num_samples", "frames"),
-    [(16_000, 1, 1), (16_000, 160, 1), (16_000, 161, 2), (8_000, 80, 1), (8_000, 81, 2), (44_100, 441, 1), (44_100, 442, 2)],
+    [
+        (16_000, 1, 1),
+        (16_000, 160, 1),
+        (16_000, 161, 2),
+        (8_000, 80, 1),
+        (8_000, 81, 2),
+        (44_100, 441, 1),
+        (44_100, 442, 2),
+    ],
 )
 def test_num_frames_counts_the_partial_frame(rate_hz: int, num_samples: int, frames: int) -> None:
     utterance = dataclasses.replace(corpus().utterances[0], sample_rate_hz=rate_hz, num_samples=num_samples)
@@ -87,7 +94,11 @@ def test_fingerprint_follows_content_and_not_the_folder() -> None:
         {"phones": shifted},
         {"phones": relabelled},
     ]
-    prints = {made.fingerprint, dataclasses.replace(made, phone_set=("SIL", "AE")).fingerprint, made.select("dev").fingerprint}
+    prints = {
+        made.fingerprint,
+        dataclasses.replace(made, phone_set=("SIL", "AE")).fingerprint,
+        made.select("dev").fingerprint,
+    }
     for change in changes:
         changed = dataclasses.replace(first, **change)  # type: ignore[arg-type]
         prints.add(dataclasses.replace(made, utterances=(changed, *others)).fingerprint)
@@ -106,7 +117,7 @@ def test_load_corpus_refuses_what_makes_no_sense(tmp_path: Path) -> None:
         load_corpus("librispeech")
     with pytest.raises(ValueError, match="takes no root"):
         load_corpus("synthetic", root=tmp_path)
-    with pytest.raises(ValueError, match="unknown size 'smal'.*did you mean 'small'"):
+    with pytest.raises(ValueError, match=r"unknown size 'smal'.*did you mean 'small'"):
         load_corpus("synthetic", size="smal")
     with pytest.raises(ValueError, match="whole number from 0"):
         load_corpus("synthetic", seed=-1)
