@@ -14,7 +14,7 @@ from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
 from .environment import describe
 from .prepare import Prepared, Speech, digest, lineage
-from .results import SCHEMA, cell_path, read_cell, write_cell, write_utterances
+from .result_files import SCHEMA, cell_path, read_cell, write_cell, write_utterances
 from .settings import MEL, Study, difference
 from .sources import source_hash, task_hash
 from .stopwatch import Record

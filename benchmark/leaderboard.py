@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .pages import heading, lengths, markdown, terminal
 from .plot import Panel, Point, draw
-from .results import read_cells, write_atomically
+from .result_files import read_cells, write_atomically
 from .rows import REFERENCE, Row, by_table, rows
 
 __all__ = ["Written", "markdown", "picture", "rows", "terminal", "write"]

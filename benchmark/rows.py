@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .results import read_utterances
+from .result_files import read_utterances
 from .statistics import clustered_interval, ratio_spread
 
 REFERENCE = "mel"  # the row without an encoder

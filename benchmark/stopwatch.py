@@ -11,7 +11,7 @@ import torch
 
 from .lane import exclusive_lane
 from .memory import peak_memory
-from .results import write_atomically
+from .result_files import write_atomically
 from .settings import BASELINE, MEL, Study
 from .sources import source_hash
 from .timing import Samples, measure_interleaved

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from s3prl_attention.benchmark import grid
 from s3prl_attention.benchmark.cli import main
-from s3prl_attention.benchmark.results import read_cell
+from s3prl_attention.benchmark.result_files import read_cell
 from s3prl_attention.upstream.fixed_init import attention as fixed_init
 
 SMOKE = ("--preset", "smoke", "--upstream", "fixed_init", "--downstream", "speaker")

@@ -136,7 +136,7 @@ def _load(path: Path) -> Labels | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             source, dense, phone_set, ids = json.loads(str(arrays["text"]))
             start_s, end_s, phone = arrays["start_s"], arrays["end_s"], arrays["phone"]
             ends = np.cumsum(arrays["lengths"])

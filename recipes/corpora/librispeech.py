@@ -23,11 +23,8 @@ class _Found:
     subset: str
     speaker: str
     chapter: str
+    id: str
     file: AudioFile
-
-    @property
-    def id(self) -> str:
-        return self.file.path.stem
 
 
 def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
@@ -108,7 +105,7 @@ def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
             for name in audio:
                 path = Path(folder) / name
                 stat = path.stat()
-                yield _Found(subset, parts[0], parts[1], AudioFile(path, stat.st_size, stat.st_mtime_ns))
+                yield _Found(subset, parts[0], parts[1], path.stem, AudioFile(path, stat.st_size, stat.st_mtime_ns))
 
 
 def _transcripts(chapter: Path) -> dict[str, str]:

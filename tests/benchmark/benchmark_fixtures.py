@@ -1,4 +1,4 @@
-"""Cells for the tests of results and leaderboard: valid by construction, changed by dotted keys."""
+"""Cells for the tests of results and leaderboard: valid by construction, changed by dotted keys; folders of them."""
 
 import copy
 from collections.abc import Mapping
@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from s3prl_attention.benchmark.results import cell_path, write_cell, write_utterances
+from s3prl_attention.benchmark.result_files import cell_path, read_cells, write_cell, write_utterances
+from s3prl_attention.benchmark.rows import Row, rows
+
+NAMES = {"self_attention": (1.0, 0.5), "fixed_init": (0.75, 0.55), "synthesizer_random": (0.8, 0.45)}  # speed, score
 
 BASE: dict = {
     "schema": 1,
@@ -145,3 +148,18 @@ def mel(**changes: Any) -> dict:
     cell["config"] = {}
     cell["time"]["phases"] = {"features": cell["time"]["phases"]["features"]}
     return cell
+
+
+def fill(out: Path, **changes: Any) -> None:
+    """Three upstreams, the reference and a failed one, on one task."""
+    for name, (speed, score) in NAMES.items():
+        save(out, make_cell(speed=speed, cell__upstream=name, scores__test=score, **changes))
+    save(out, mel(**changes))
+    save(out, failed(cell__upstream="xbox", **changes))
+
+
+def read(out: Path) -> list[Row]:
+    """The rows of the cells in ``out``, all of which must be readable."""
+    cells, problems = read_cells(out / "cells")
+    assert not problems
+    return rows(cells)

@@ -23,7 +23,7 @@ from s3prl_attention.recipes.corpora.synthetic.speakers import sample_channel, s
 LOAD = """
 import sys
 from s3prl_attention.recipes.corpora import load_corpus
-print(load_corpus("synthetic", size="tiny").fingerprint)
+print(load_corpus("synthetic", size=sys.argv[1]).fingerprint)
 """
 ONE_SPEAKER_BACKWARDS = """
 import json
@@ -44,10 +44,10 @@ print(json.dumps(made))
 """
 
 
-def run(code: str, **variables: str) -> "subprocess.Popen[str]":
+def run(code: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
     environment = os.environ | variables
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code, *arguments],
         env=environment,
         cwd=variables.get("HERE"),
         stdout=subprocess.PIPE,
@@ -139,7 +139,7 @@ def test_the_frames_file_is_the_ctm_at_ten_milliseconds(synthetic_tiny: Corpus) 
 
 def test_a_killed_run_leaves_nothing_and_two_that_follow_agree(synthetic_tiny: Corpus, tmp_path: Path) -> None:
     corpora = tmp_path / "corpora"
-    killed = run(LOAD, S3PRL_ATTENTION_CACHE=str(tmp_path))
+    killed = run(LOAD, "tiny", S3PRL_ATTENTION_CACHE=str(tmp_path))
     wait_for(lambda: list(corpora.glob(".*.tmp/parts/*.json")), "the first speaker")
     workers = children(killed.pid)
     assert workers
@@ -147,7 +147,7 @@ def test_a_killed_run_leaves_nothing_and_two_that_follow_agree(synthetic_tiny: C
     killed.communicate()
     wait_for(lambda: not any(map(running, workers)), "the workers to end")
     assert not [path for path in corpora.iterdir() if not path.name.startswith(".")]
-    both = [run(LOAD, S3PRL_ATTENTION_CACHE=str(tmp_path)) for _ in range(2)]
+    both = [run(LOAD, "tiny", S3PRL_ATTENTION_CACHE=str(tmp_path)) for _ in range(2)]
     for process in both:
         out, err = process.communicate()
         assert process.returncode == 0, err
@@ -155,8 +155,20 @@ def test_a_killed_run_leaves_nothing_and_two_that_follow_agree(synthetic_tiny: C
     assert [path.name for path in corpora.iterdir() if path.is_dir()] == [synthetic_tiny.root.name]
 
 
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    killed = run(LOAD, "base", S3PRL_ATTENTION_CACHE=str(tmp_path))
+    wait_for(lambda: list(tmp_path.glob("corpora/.*.tmp/parts/*.json")), "the first speaker")
+    workers = children(killed.pid)
+    assert all(map(running, workers))
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    wait_for(lambda: not any(map(running, workers)), "the workers to end")
+    made = list(tmp_path.glob("corpora/.*.tmp/parts/*.json"))
+    assert len(made) < len(speaker_plans("base")) / 2  # they did not just finish their work
+
+
 def test_a_killed_worker_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
-    process = run(LOAD, S3PRL_ATTENTION_CACHE=str(tmp_path))
+    process = run(LOAD, "tiny", S3PRL_ATTENTION_CACHE=str(tmp_path))
     wait_for(lambda: list(tmp_path.glob("corpora/.*.tmp/espeak-*")), "a worker")
     workers = children(process.pid)
     os.kill(workers[0], signal.SIGKILL)

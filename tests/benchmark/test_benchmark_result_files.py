@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_fixtures import failed, make_cell, mel, outcomes, save
-from s3prl_attention.benchmark import results
+from s3prl_attention.benchmark import result_files
 
 
 def test_cells_survive_writing_and_reading(tmp_path: Path):

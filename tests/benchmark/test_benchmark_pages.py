@@ -1,0 +1,171 @@
+"""The page and the terminal: what must be said beside the numbers, and text that must not break them."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmark_fixtures import failed, fill, make_cell, mel, outcomes, read, save
+from s3prl_attention.benchmark.columns import COLUMNS
+from s3prl_attention.benchmark.leaderboard import write
+from s3prl_attention.benchmark.pages import escape, markdown, terminal
+
+
+def markdown_tables(page: str) -> list[list[list[str]]]:
+    """Tables as a markdown reader sees them: cells split at pipes that are not escaped."""
+    blocks = re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE)
+    lines = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()] for block in blocks]
+    return [[[cell.strip() for cell in line] for line in block] for block in lines]
+
+
+def test_tasks_corpora_and_presets_have_tables_of_their_own(tmp_path: Path):
+    fill(tmp_path)
+    for key, value in (("downstream", "phone_linear"), ("preset", "study"), ("corpus", "librispeech")):
+        fill(tmp_path, **{f"cell__{key}": value})
+    page = markdown(read(tmp_path))
+    assert len(markdown_tables(page)) == 4
+    assert "Not ranked together" not in page
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("environment__threads", 1, "environment.threads (here 1)"),
+        ("environment__cpu", "Other CPU", "environment.cpu (here Other CPU)"),
+        ("config__pretrain", {"steps": 9, "learning_rate": 0.001}, "config.pretrain.steps (here 9)"),
+        ("data__fingerprint", "beef", "data.fingerprint (here beef)"),
+        ("time__setting", {"device": "cuda"}, "device (here cuda)"),
+        ("data__splits", {"train": 1, "dev": 200, "test": 200}, "data.splits.train (here 1)"),
+    ],
+)
+def test_other_settings_are_another_table_and_the_page_says_which(tmp_path: Path, key: str, value: object, told: str):
+    fill(tmp_path)
+    save(tmp_path, make_cell(scores__test=0.9, **{key: value}), digest="d2")
+    rows = read(tmp_path)
+    assert [row.score for row in rows if row.table == 1 and row.score and row.upstream != "mel"] == [0.9]
+    assert rows[0].upstream == "mel"  # the 0.9 is not ranked above it
+    for text in (markdown(rows), terminal(rows, 400)):
+        assert told in text.replace("\\", "")
+        assert "table 2 of 2" in text
+
+
+def test_chance_and_reference_are_always_told(tmp_path: Path):
+    fill(tmp_path)
+    with_mel = read(tmp_path)
+    without = [row for row in with_mel if row.upstream != "mel"]
+    for make in (markdown, terminal):
+        assert "Chance: 2.5 %. Log-Mel features without an encoder (mel): 58.0 %." in make(with_mel)
+        assert "Chance: 2.5 %. Log-Mel features without an encoder (mel): no row" in make(without)
+
+
+@pytest.mark.parametrize(
+    ("num_disturbed", "told"),
+    [
+        (12, "12 of 85 timing samples were taken while other programs used the machine."),
+        (
+            13,
+            "13 of 85 timing samples were taken while other programs used the machine, among them more than half of "
+            "those of busy (13 of 25).",
+        ),
+    ],
+)
+def test_disturbed_samples_are_counted_once_and_the_worst_upstreams_named(
+    tmp_path: Path, num_disturbed: int, told: str
+):
+    fill(tmp_path)
+    cell = make_cell(speed=0.7, cell__upstream="busy")
+    flags = np.arange(20) < num_disturbed
+    for phase, some in zip(list(cell["time"]["phases"].values())[1:], flags.reshape(4, 5), strict=True):
+        phase["disturbed"] = some.tolist()
+    save(tmp_path, cell)
+    rows = read(tmp_path)
+    counts = [(row.num_disturbed, row.num_samples) for row in rows if row.upstream == "busy"]
+    assert counts == [(num_disturbed, 25)]
+    for text in (markdown(rows), terminal(rows, 400)):
+        assert told in text  # 4 upstreams with 20 samples each, and 5 samples of the features that all share
+        assert text.count("busy") == 1 + told.count("busy")  # its row, and no line of its own
+
+
+def test_cells_that_were_not_timed_say_so(tmp_path: Path):
+    save(tmp_path, make_cell(time=None, memory=None))
+    assert "Not timed." in markdown(read(tmp_path))
+
+
+def test_one_speaker_costs_the_interval_and_is_told(tmp_path: Path):
+    save(tmp_path, make_cell(), lines=outcomes(0.55, num_speakers=1, per_speaker=200))
+    assert "fewer than two speakers" in markdown(read(tmp_path))
+
+
+def test_real_data_is_not_called_synthetic(tmp_path: Path):
+    fill(tmp_path, data__synthetic=False, data__note="Read books.")
+    page = markdown(read(tmp_path))
+    assert "> synthetic-small: Read books." in page
+    assert "synthetic data" not in page
+    assert "synthetic data" not in terminal(read(tmp_path))
+
+
+def test_local_changes_are_told(tmp_path: Path):
+    fill(tmp_path, environment__git_dirty=True)
+    assert "commit 0123456789ab with local changes" in markdown(read(tmp_path))
+
+
+HOSTILE = "a|b\n| c | `d` <img src=x onerror=alert(1)> **e** [f](http://g) $h$ # i \x1b[31m"
+
+
+def test_text_of_users_cannot_break_the_page(tmp_path: Path):
+    save(tmp_path, make_cell(cell__upstream=HOSTILE, data__note=HOSTILE, task__split=HOSTILE, cell__corpus=HOSTILE))
+    save(tmp_path, failed(HOSTILE, cell__upstream="bad", cell__corpus=HOSTILE))
+    save(tmp_path, mel(data__note=HOSTILE, task__split=HOSTILE, cell__corpus=HOSTILE))
+    written = write(tmp_path, "run\n```\n# not a heading <b>")
+    page = written.markdown.read_text()
+    (table,) = markdown_tables(page)
+    assert len(table) == 5
+    assert {len(line) for line in table} == {len(COLUMNS)}
+    prose = re.sub(r"^    .*$", "", page, flags=re.MULTILINE)  # the command stands in a code block
+    for mark in ("<img", "`d`", "**e**", "[f](", "$h$"):
+        assert mark not in prose.replace("**a", "")
+    headings = [line for line in page.splitlines() if line.startswith("#")]
+    assert len(headings) == 3
+    with written.csv.open(newline="") as file:
+        assert len(list(csv.reader(file))) == 4
+    text = terminal(written.rows)
+    assert len(text.splitlines()) == len(text.split("\n")) - 1
+    assert "\n| c |" not in text
+    assert "\x1b" not in text + page
+
+
+def test_names_with_underscores_stay_as_they_are():
+    assert escape("fixed_init s3prl:mel_v2") == "fixed_init s3prl:mel_v2"
+    assert escape("_not emphasis_") == r"\_not emphasis\_"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_terminal_table_fits_is_aligned_and_says_what_it_left_out(tmp_path: Path, width: int):
+    fill(tmp_path)
+    rows = read(tmp_path)
+    lines = terminal(rows, width).splitlines()
+    assert max(map(len, lines)) <= width
+    header, *body = lines[1 : len(rows) + 2]
+    shown = [column for column in COLUMNS if column.title in header]
+    for column in shown[1:]:
+        end = header.index(column.title) + len(column.title)
+        for line, row in zip(body, rows, strict=True):
+            text = column.text(row) if row.score is not None else column.text(row).split(":")[0]
+            assert line[:end].endswith("  " + text) or line[:end].endswith(" " + text)
+    left_out = [column.title for column in COLUMNS if column not in shown]
+    told = next(
+        (line for line in " ".join(" ".join(lines).split()).split("Not in this width, but in leaderboard.md: ")[1:]), ""
+    )
+    assert all(title in told.split(".")[0] for title in left_out)
+    assert bool(left_out) == bool(told) == (width < 150)
+    assert "xbox: failed (seed 0): RuntimeError: boom" in lines
+
+
+def test_terminal_and_page_show_the_same_numbers(tmp_path: Path):
+    fill(tmp_path)
+    rows = read(tmp_path)
+    (table,) = markdown_tables(markdown(rows))
+    text = terminal(rows, 400).splitlines()
+    for page_line, line in zip(table[2:6], text[2:6], strict=True):
+        assert page_line == re.split(r"\s{2,}", line)
