@@ -76,7 +76,7 @@ def test_odd_numbers_of_panels_empty_ones_and_odd_names():
 
 def test_pyplot_is_never_loaded_and_matplotlib_only_to_draw():
     code = (
-        "import sys; from s3prl_attention.benchmark import leaderboard, plot, results, timing;"
+        "import sys; from s3prl_attention.benchmark import leaderboard, plot, result_files, timing;"
         "assert not {'matplotlib', 'sklearn', 's3prl.hub'} & set(sys.modules);"
         "plot.draw([plot.Panel('t', 'x', 'y', (plot.Point('a', 1, 2),))]);"
         "assert 'matplotlib.pyplot' not in sys.modules"

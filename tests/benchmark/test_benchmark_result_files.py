@@ -13,7 +13,7 @@ from s3prl_attention.benchmark import result_files
 def test_cells_survive_writing_and_reading(tmp_path: Path):
     cells = [make_cell(), make_cell(cell__seed=1), mel(), failed(cell__upstream="xbox")]
     paths = [save(tmp_path, cell) for cell in cells]
-    found, problems = results.read_cells(tmp_path / "cells")
+    found, problems = result_files.read_cells(tmp_path / "cells")
     assert problems == []
     assert {cell["_path"] for cell in found} == set(paths)
     by_path = {cell.pop("_path"): cell for cell in found}
@@ -26,8 +26,8 @@ def test_cells_survive_writing_and_reading(tmp_path: Path):
 def test_a_cell_that_was_read_can_be_written_again(tmp_path: Path):
     path = save(tmp_path, make_cell())
     before = path.read_bytes()
-    (cell,), _ = results.read_cells(tmp_path)
-    results.write_cell(path, cell)
+    (cell,), _ = result_files.read_cells(tmp_path)
+    result_files.write_cell(path, cell)
     assert path.read_bytes() == before
 
 
@@ -35,7 +35,7 @@ def test_the_author_is_told_every_mistake_at_once(tmp_path: Path):
     cell = make_cell(status="done")
     del cell["environment"]["cpu"], cell["scores"]["chance"], cell["memory"]
     with pytest.raises(AssertionError) as error:
-        results.write_cell(tmp_path / "c.json", cell)
+        result_files.write_cell(tmp_path / "c.json", cell)
     for part in ("status is 'done'", "environment.cpu is missing", "scores.chance is missing", "memory is missing"):
         assert part in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -54,24 +54,24 @@ def test_the_author_is_told_every_mistake_at_once(tmp_path: Path):
 )
 def test_an_inconsistent_cell_is_refused(tmp_path: Path, key: str, value: object, told: str):
     with pytest.raises(AssertionError, match=told):
-        results.write_cell(tmp_path / "c.json", make_cell(**{key: value}))
+        result_files.write_cell(tmp_path / "c.json", make_cell(**{key: value}))
 
 
 def test_a_failed_cell_needs_a_reason(tmp_path: Path):
     with pytest.raises(AssertionError, match="reason"):
-        results.write_cell(tmp_path / "c.json", failed(""))
+        result_files.write_cell(tmp_path / "c.json", failed(""))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_json_lacks_are_refused(tmp_path: Path, value: float):
     with pytest.raises(AssertionError, match="NaN or infinity"):
-        results.write_cell(tmp_path / "c.json", make_cell(pretrain__valid_loss=value))
+        result_files.write_cell(tmp_path / "c.json", make_cell(pretrain__valid_loss=value))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_write_that_breaks_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "c.json"
-    results.write_cell(path, make_cell())
+    result_files.write_cell(path, make_cell())
     before = path.read_bytes()
 
     def full(_: int) -> None:
@@ -79,7 +79,7 @@ def test_a_write_that_breaks_leaves_the_old_file_and_nothing_else(tmp_path: Path
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        results.write_cell(path, make_cell(cell__seed=1))
+        result_files.write_cell(path, make_cell(cell__seed=1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -88,20 +88,20 @@ def test_an_interrupted_write_is_never_seen_by_readers(tmp_path: Path, monkeypat
     seen = []
 
     def look(_: int) -> None:
-        seen.append(results.read_cells(tmp_path))
+        seen.append(result_files.read_cells(tmp_path))
 
     monkeypatch.setattr(os, "fsync", look)
-    results.write_cell(tmp_path / "c.json", make_cell())
+    result_files.write_cell(tmp_path / "c.json", make_cell())
     assert seen == [([], [])]
 
 
 def test_a_reader_of_the_old_file_reads_all_of_it_while_the_new_one_comes(tmp_path: Path):
     path = tmp_path / "c.json"
-    results.write_cell(path, make_cell())
+    result_files.write_cell(path, make_cell())
     with path.open() as old:
-        results.write_cell(path, make_cell(cell__seed=1))
+        result_files.write_cell(path, make_cell(cell__seed=1))
         assert json.load(old) == make_cell()
-    assert results.read_cell(path) == make_cell(cell__seed=1)
+    assert result_files.read_cell(path) == make_cell(cell__seed=1)
 
 
 def test_unreadable_files_are_named_with_their_cure_and_the_rest_is_read(tmp_path: Path):
@@ -117,7 +117,7 @@ def test_unreadable_files_are_named_with_their_cure_and_the_rest_is_read(tmp_pat
     for name, content in bad.items():
         (tmp_path / name).write_text(content)
     (tmp_path / "latin.json").write_bytes(b"\xff\xfe")
-    cells, problems = results.read_cells(tmp_path)
+    cells, problems = result_files.read_cells(tmp_path)
     assert [cell["_path"] for cell in cells] == [good]
     assert len(problems) == len(bad) + 1
     for name in [*bad, "latin.json"]:
@@ -130,8 +130,8 @@ def test_utterances_survive_whatever_their_names(tmp_path: Path):
     lines = outcomes(0.5)
     lines[0] |= {"utterance": 'a,"b"\nc', "speaker": "Zoë, 2"}
     path = save(tmp_path, make_cell(scores__test=0.5), lines=lines)
-    (cell,), _ = results.read_cells(tmp_path)
-    columns = results.read_utterances(cell)
+    (cell,), _ = result_files.read_cells(tmp_path)
+    columns = result_files.read_utterances(cell)
     assert columns["utterance"][0] == 'a,"b"\nc'
     assert columns["speaker"][0] == "Zoë, 2"
     np.testing.assert_array_equal(columns["correct"], [line["correct"] for line in lines])
@@ -149,26 +149,26 @@ def test_damaged_utterances_are_named(tmp_path: Path, damage: str):
     else:
         end = text.index("u100")
         path.write_text(text[: end + 3 if damage == "cut in a line" else text.rindex("\n", 0, end) + 1])
-    (cell,), _ = results.read_cells(tmp_path)
+    (cell,), _ = result_files.read_cells(tmp_path)
     with pytest.raises(ValueError, match=r"\.csv .*: delete .*\.json and run again"):
-        results.read_utterances(cell)
+        result_files.read_utterances(cell)
 
 
 @pytest.mark.parametrize("wrong", [{"correct": 2}, {"correct": -1}, {"correct": float("nan")}, {"note": "extra"}])
 def test_impossible_outcomes_are_refused(tmp_path: Path, wrong: dict):
     with pytest.raises(AssertionError):
-        results.write_utterances(tmp_path / "u.csv", [{**outcomes(0.5)[0], **wrong}])
+        result_files.write_utterances(tmp_path / "u.csv", [{**outcomes(0.5)[0], **wrong}])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_paths_stay_in_the_folder_and_apart(tmp_path: Path):
     key = make_cell()["cell"]
-    plain = results.cell_path(tmp_path, key, "d1")
+    plain = result_files.cell_path(tmp_path, key, "d1")
     assert plain == tmp_path / "cells/synthetic-small/demo/fixed_init--speaker--seed0--d1.json"
     paths = {plain}
     for name in ("s3prl:fbank", "s3prl_fbank", "s3prl%3Afbank", "../../evil", "a/b", "a\\b", "..", ".hidden", "naïve"):
         for field in ("upstream", "corpus"):
-            path = results.cell_path(tmp_path, {**key, field: name}, "d1")
+            path = result_files.cell_path(tmp_path, {**key, field: name}, "d1")
             assert path.resolve().is_relative_to(tmp_path.resolve() / "cells")
             assert len(path.relative_to(tmp_path).parts) == 4
             assert not set(':\\*?"<>|') & set(str(path.relative_to(tmp_path)))

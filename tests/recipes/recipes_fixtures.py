@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-
 from s3prl_attention.recipes.config import Recipe, load_recipe
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
 

@@ -6,13 +6,12 @@ Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands.
 import dataclasses
 import threading
 import time
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
 import torch
 from recipes_fixtures import small_corpus, write_corpus
-
 from s3prl_attention.recipes import batches as module
 from s3prl_attention.recipes.batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from s3prl_attention.recipes.config import PretrainConfig
@@ -77,7 +76,7 @@ def test_utterances_of_like_length_come_together(speech, store):
     ranges = sorted(
         (min(length(store, id) for id in ids), max(length(store, id) for id in ids)) for ids in epochs(speech, 1)[0]
     )
-    assert all(longest <= shortest for (_, longest), (shortest, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(longest <= shortest for (_, longest), (shortest, _) in pairwise(ranges))
 
 
 def test_epochs_and_seeds_differ_in_order_and_company(speech):
@@ -211,10 +210,9 @@ def test_an_error_in_the_thread_is_raised_in_the_loop(speech, store):
     failing = dataclasses.replace(speech, store=Failing(store, planned[7][0]))
     got = []
     with pytest.raises(ValueError, match=f"{planned[7][0]} cannot be read"):
-        for batch, waited_s in failing.batches(1):
-            got.append(batch)
-            assert waited_s >= 0
+        got.extend(failing.batches(1))
     assert len(got) == 7, "the batches before it are delivered"
+    assert all(waited_s >= 0 for _, waited_s in got)
     wait_for_producers_to_end()
 
 

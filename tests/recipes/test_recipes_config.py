@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 import yaml
-
 from s3prl_attention.recipes import config
 from s3prl_attention.recipes.config import (
     PretrainConfig,
@@ -169,7 +168,7 @@ def test_what_is_no_override_is_told(text):
 
 
 def test_an_override_that_is_no_yaml_is_told():
-    with pytest.raises(ValueError, match="'data.root=\\[a': the value is not YAML; quote it"):
+    with pytest.raises(ValueError, match=r"'data.root=\[a': the value is not YAML; quote it"):
         load_recipe("fixed_init", "smoke", ["data.root=[a"])
 
 
@@ -189,7 +188,7 @@ def test_a_recipe_may_hold_attention_only(here, section):
 
 def test_a_preset_may_hold_known_sections_only(here):
     (here / "presets" / "mine.yaml").write_text("pretraining: {steps: 3}")
-    with pytest.raises(ValueError, match="mine.yaml: no section 'pretraining' here .did you mean 'pretrain'"):
+    with pytest.raises(ValueError, match=r"mine.yaml: no section 'pretraining' here .did you mean 'pretrain'"):
         load_recipe("self_attention", "mine")
 
 

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch.nn import functional
-
 from s3prl_attention.recipes.objective import ReconstructionHead, corrupt, mask_spans, masked_l1
+from torch.nn import functional
 
 
 def seeded(seed=0):
@@ -18,7 +17,9 @@ def seeded(seed=0):
 def test_the_share_of_the_frames_is_chosen(share, span):
     generator = seeded()
     chosen = torch.stack([mask_spans(400, share, span, generator) for _ in range(200)]).float()
-    assert share * (1 - share) < float(chosen.mean()) <= share + 1e-6, "spans may overlap, so a little less than the share"
+    assert share * (1 - share) < float(chosen.mean()) <= share + 1e-6, (
+        "spans may overlap, so a little less than the share"
+    )
     inner = chosen[:, span:-span].mean(0)
     assert float(inner.min()) > share / 3, "no place is spared"
     assert float(inner.max()) < 2 * share, "no place is preferred"
@@ -117,7 +118,9 @@ def batch():
 def test_the_loss_is_the_mean_absolute_error_on_the_chosen_frames():
     corrupted, target, chosen, keep = batch()
     loss = masked_l1(Inner(), torch.nn.Identity(), corrupted, target, chosen, keep)
-    by_hand = [abs(float(2 * corrupted[b, i, c] - target[b, i, c])) for b, i in ((0, 1), (0, 2), (1, 2)) for c in range(4)]
+    by_hand = [
+        abs(float(2 * corrupted[b, i, c] - target[b, i, c])) for b, i in ((0, 1), (0, 2), (1, 2)) for c in range(4)
+    ]
     assert float(loss) == pytest.approx(sum(by_hand) / 12, rel=1e-5)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from recipes_fixtures import small_corpus, small_recipe, write_corpus
-
 from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes.batches import log_mel_store
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, pretrain_part, read_log
@@ -94,7 +93,10 @@ def test_a_run_killed_by_sigkill_continues_with_the_same_losses(corpus, whole, t
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, *map(str, arguments)],
         cwd=Path(__file__).parent,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+        },
     )
     try:
         give_up = time.monotonic() + 120
@@ -142,7 +144,9 @@ def test_dropout_is_drawn_anew_at_every_step(corpus, tmp_path):
     """Otherwise the test above would pass for a dropout that never changes."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_loss", lambda *args, plain=module._loss: (seen.append(torch.initial_seed()), plain(*args))[1])
+        patch.setattr(
+            module, "_loss", lambda *args, plain=module._loss: (seen.append(torch.initial_seed()), plain(*args))[1]
+        )
         pretrain(small_recipe("fixed_init", "model.dropout=0.1", "pretrain.valid_every=100"), corpus, tmp_path)
     assert len(set(seen[:11])) == 11
 
@@ -200,7 +204,9 @@ def test_a_damaged_state_is_told(corpus, tmp_path):
 def test_the_folder_of_another_unfinished_run_is_refused(corpus, tmp_path, upstream, overrides, seed):
     run_until(5, small_recipe(), corpus, tmp_path)
     before = (tmp_path / "log.jsonl").read_text()
-    with pytest.raises(ValueError, match="holds an unfinished run of another recipe, data or seed: choose another folder"):
+    with pytest.raises(
+        ValueError, match="holds an unfinished run of another recipe, data or seed: choose another folder"
+    ):
         pretrain(small_recipe(upstream, *overrides), corpus, tmp_path, seed=seed)
     assert (tmp_path / "log.jsonl").read_text() == before
 
@@ -320,7 +326,9 @@ def test_validation_does_not_touch_the_training(corpus, whole, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_cure(corpus, tmp_path):
-    with pytest.raises(ValueError, match=r"fixed_init: loss .* at step \d+ .*lower pretrain\.learning_rate \(now 1e\+30\)"):
+    with pytest.raises(
+        ValueError, match=r"fixed_init: loss .* at step \d+ .*lower pretrain\.learning_rate \(now 1e\+30\)"
+    ):
         pretrain(small_recipe("fixed_init", "pretrain.learning_rate=1e30"), corpus, tmp_path)
     assert not (tmp_path / "checkpoint").exists()
     assert all(torch.isfinite(torch.tensor(line["loss"])) for line in read_log(tmp_path / "log.jsonl"))
@@ -382,13 +390,15 @@ def test_the_subsets_to_train_on(corpus, tmp_path):
 # --- the command
 
 
-def command(corpus, out, *words):
-    overrides = [f"{key}" for key in SMALL_FOR_COMMAND]
-    return ["fixed_init", *overrides, *words, "--preset", "smoke", "--corpus", "librispeech",
-            "--root", str(corpus.root), "--out", str(out)]  # fmt: skip
+OVERRIDES = ("model.hidden_dim=16", "model.num_layers=1", "model.max_frames=40", "pretrain.steps=3")
 
 
-SMALL_FOR_COMMAND = ("model.hidden_dim=16", "model.num_layers=1", "model.max_frames=40", "pretrain.steps=3")
+def where(corpus, out):
+    return ["--preset", "smoke", "--corpus", "librispeech", "--root", str(corpus.root), "--out", str(out)]
+
+
+def command(corpus, out):
+    return ["fixed_init", *OVERRIDES, *where(corpus, out)]
 
 
 def test_the_command_trains_and_says_where_and_how_well(corpus, tmp_path, capsys):
@@ -427,19 +437,17 @@ def test_the_command_tells_how_to_go_on_after_ctrl_c(corpus, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_loss", interrupt)
-    with pytest.raises(SystemExit, match="^interrupted: the same command continues from the last checkpoint$"):
+    with pytest.raises(SystemExit, match=r"^interrupted: the same command continues from the last checkpoint$"):
         main(command(corpus, tmp_path / "run"))
 
 
 @pytest.mark.xfail(strict=True, raises=SystemExit, reason="argparse lets overrides stand right behind the name only")
 def test_overrides_may_stand_where_the_help_shows_them(corpus, tmp_path):
     """The module's own example: pretrain fixed_init --preset demo --out result/my-run pretrain.steps=300."""
-    arguments = command(corpus, tmp_path / "run")
-    name, overrides, rest = arguments[0], arguments[1:5], arguments[5:]
-    main([name, *rest, *overrides])
+    main(["fixed_init", *where(corpus, tmp_path / "run"), *OVERRIDES])
 
 
 @pytest.mark.xfail(strict=True, raises=RuntimeError, reason="torch's own error comes through as a traceback")
 def test_a_device_that_is_not_there_is_told_in_one_line(corpus, tmp_path):
-    with pytest.raises(SystemExit, match="error: .*banana"):
-        main(command(corpus, tmp_path / "run", "--device", "banana"))
+    with pytest.raises(SystemExit, match=r"error: .*banana"):
+        main([*command(corpus, tmp_path / "run"), "--device", "banana"])

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
 from s3prl_attention.upstream import allocator
 
 TRY = """

@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import s3prl_attention.upstream
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
-
-import s3prl_attention.upstream
 from s3prl_attention.upstream import checkpoint, load
 from s3prl_attention.upstream.checkpoint import CONFIG, WEIGHTS, load_checkpoint, restore, save_checkpoint
+from safetensors.torch import load_file, save_file
 
 SIZES = {"hidden_dim": 16, "num_heads": 8, "num_layers": 1, "max_frames": 12}
 
@@ -85,7 +84,9 @@ def disk_full(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.xfail(strict=True, reason="the old folder is moved away before the new one is in place, and not moved back")
+@pytest.mark.xfail(
+    strict=True, reason="the old folder is moved away before the new one is in place, and not moved back"
+)
 def test_a_failure_while_renaming_leaves_what_was_there(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "x", {"a": torch.tensor(1.0)}, {"value": 1})
     rename = Path.rename
@@ -112,7 +113,9 @@ def test_the_new_folder_is_complete_before_it_has_its_name(tmp_path, monkeypatch
         return done
 
     monkeypatch.setattr(Path, "rename", spy)
-    monkeypatch.setattr(checkpoint, "save_file", lambda *args: (seen.append((tmp_path / "x").exists()), save_file(*args)))
+    monkeypatch.setattr(
+        checkpoint, "save_file", lambda *args: (seen.append((tmp_path / "x").exists()), save_file(*args))
+    )
     save_checkpoint(tmp_path / "x", {"a": torch.tensor(1.0)}, {"value": 1})
     assert seen == [False, 1]
 
@@ -272,6 +275,8 @@ def test_the_search_lets_pass(source):
 
 def test_no_pickle_is_read_anywhere():
     root = Path(s3prl_attention.upstream.__path__[0]).parent
-    sources = [path for name in ("upstream", "recipes", "downstream", "benchmark") for path in (root / name).rglob("*.py")]
+    sources = [
+        path for name in ("upstream", "recipes", "downstream", "benchmark") for path in (root / name).rglob("*.py")
+    ]
     assert len(sources) > 40
     assert {str(path): calls for path in sources if (calls := unsafe_calls(path.read_text(encoding="utf-8")))} == {}

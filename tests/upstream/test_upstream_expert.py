@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import yaml
-
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.features import LogMel, stack_frames
 
@@ -47,9 +46,7 @@ def by_hand(expert, wav, num_windows):
     return [state.repeat_interleave(3, 0)[: math.ceil(len(wav) / 160)] for state in joined]
 
 
-@pytest.mark.parametrize(
-    ("stacked_frames", "num_windows"), [(10, 1), (11, 2), (20, 2), (25, 3), (31, 4)]
-)
+@pytest.mark.parametrize(("stacked_frames", "num_windows"), [(10, 1), (11, 2), (20, 2), (25, 3), (31, 4)])
 @torch.no_grad()
 def test_long_input_is_encoded_in_the_fewest_windows_of_like_length(expert, stacked_frames, num_windows):
     wav = wave(stacked_frames * STACKED - 250)  # the last frame is partial
@@ -152,7 +149,9 @@ def test_a_wrong_name_or_option_is_told(name, options, message):
         load(name, **options)
 
 
-@pytest.mark.xfail(strict=True, reason="unknown options hide those of the wrong type, and the encoder's hide the own ones")
+@pytest.mark.xfail(
+    strict=True, reason="unknown options hide those of the wrong type, and the encoder's hide the own ones"
+)
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
@@ -194,7 +193,9 @@ def test_a_file_of_options_that_cannot_be_used_is_told(tmp_path, text, message):
 def test_options_may_repeat_the_checkpoint_and_not_contradict_it(saved):
     again = load("synthesizer_random", ckpt=str(saved), hidden_dim=16, num_heads=8, long_input="windows")
     assert again.options.max_frames == 10
-    with pytest.raises(ValueError, match=r"other options: hidden_dim=32 \(the checkpoint has 16\), num_layers=1") as told:
+    with pytest.raises(
+        ValueError, match=r"other options: hidden_dim=32 \(the checkpoint has 16\), num_layers=1"
+    ) as told:
         load("synthesizer_random", ckpt=saved, hidden_dim=32, num_heads=8, num_layers=1)
     assert str(saved) in str(told.value)
     assert "num_heads" not in str(told.value)

@@ -65,7 +65,9 @@ def test_frame_i_is_centred_at_i_and_a_half_times_10_ms(frame):
     wave[frame * 160 + 80] = 1.0  # (frame + 0.5) * 10 ms
     energy = LogMel().raw(wave).exp().sum(1)
     assert int(energy.argmax()) == frame
-    assert float(energy[frame - 1]) == pytest.approx(float(energy[frame + 1]), rel=1e-4), "the neighbours must see it equally"
+    assert float(energy[frame - 1]) == pytest.approx(float(energy[frame + 1]), rel=1e-4), (
+        "the neighbours must see it equally"
+    )
     assert energy[frame + 1] < 0.02 * energy[frame]
     assert energy.topk(4).values[-1] <= 80 * FLOOR * 1.001, "a 25 ms window every 10 ms: 3 frames see a sample"
 

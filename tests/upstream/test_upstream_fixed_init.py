@@ -9,21 +9,25 @@ from s3prl_attention.upstream import load
 from s3prl_attention.upstream.fixed_init.attention import Attention
 from s3prl_attention.upstream.fixed_init.maps import NAMES, hand_crafted, start_logits
 
-# The seven rules at n = 6: the weights of each row, and what they are divided by.
+# The seven rules at n = 6: the weights of each row, and what they are divided by where their sum is not 1.
 BY_HAND = {
-    "identity": ["1 0 0 0 0 0 / 1", "0 1 0 0 0 0 / 1", "0 0 1 0 0 0 / 1", "0 0 0 1 0 0 / 1", "0 0 0 0 1 0 / 1", "0 0 0 0 0 1 / 1"],
-    "next": ["0 1 0 0 0 0 / 1", "0 0 1 0 0 0 / 1", "0 0 0 1 0 0 / 1", "0 0 0 0 1 0 / 1", "0 0 0 0 0 1 / 1", "0 0 0 0 0 1 / 1"],
-    "previous": ["1 0 0 0 0 0 / 1", "1 0 0 0 0 0 / 1", "0 1 0 0 0 0 / 1", "0 0 1 0 0 0 / 1", "0 0 0 1 0 0 / 1", "0 0 0 0 1 0 / 1"],
-    "left context": ["1 0 0 0 0 0 / 1", "0 1 0 0 0 0 / 1", "1 0 0 0 0 0 / 1", "1 8 0 0 0 0 / 9", "1 8 27 0 0 0 / 36", "1 8 27 64 0 0 / 100"],
-    "right context": ["0 0 64 27 8 1 / 100", "0 0 0 27 8 1 / 36", "0 0 0 0 8 1 / 9", "0 0 0 0 0 1 / 1", "0 0 0 0 1 0 / 1", "0 0 0 0 0 1 / 1"],
+    "identity": ["1 0 0 0 0 0", "0 1 0 0 0 0", "0 0 1 0 0 0", "0 0 0 1 0 0", "0 0 0 0 1 0", "0 0 0 0 0 1"],
+    "next": ["0 1 0 0 0 0", "0 0 1 0 0 0", "0 0 0 1 0 0", "0 0 0 0 1 0", "0 0 0 0 0 1", "0 0 0 0 0 1"],
+    "previous": ["1 0 0 0 0 0", "1 0 0 0 0 0", "0 1 0 0 0 0", "0 0 1 0 0 0", "0 0 0 1 0 0", "0 0 0 0 1 0"],
+    "left context": [
+        "1 0 0 0 0 0", "0 1 0 0 0 0", "1 0 0 0 0 0", "1 8 0 0 0 0 / 9", "1 8 27 0 0 0 / 36", "1 8 27 64 0 0 / 100",
+    ],
+    "right context": [
+        "0 0 64 27 8 1 / 100", "0 0 0 27 8 1 / 36", "0 0 0 0 8 1 / 9", "0 0 0 0 0 1", "0 0 0 0 1 0", "0 0 0 0 0 1",
+    ],
     "towards the end": ["1 8 27 64 125 216 / 441"] * 6,
     "towards the start": ["216 125 64 27 8 1 / 441"] * 6,
 }  # fmt: skip
 
 
 def row(text: str) -> list[float]:
-    weights, total = text.split(" / ")
-    return [float(Fraction(int(weight), int(total))) for weight in weights.split()]
+    weights, _, total = text.partition(" / ")
+    return [float(Fraction(int(weight), int(total or 1))) for weight in weights.split()]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -76,7 +76,9 @@ def test_value_and_gradients_are_those_of_linear(detour, rows, bias):
 
 
 def test_strides_do_not_matter(detour):
-    fast, plain, products = both_ways(tensors(), lambda x, w, b: functional.linear(x.T.contiguous().T, w.T.contiguous().T, b))
+    fast, plain, products = both_ways(
+        tensors(), lambda x, w, b: functional.linear(x.T.contiguous().T, w.T.contiguous().T, b)
+    )
     assert products == 3
     for got, want in zip(fast, plain, strict=True):
         torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
@@ -182,7 +184,9 @@ def test_an_operator_that_is_gone_or_changed_is_not_used(switch, monkeypatch, pr
         assert functional.linear(*tensors()).shape == (ROWS, OUT)
 
 
-@pytest.mark.xfail(strict=True, reason="the backward is not once_differentiable: gradients of gradients come out as zero")
+@pytest.mark.xfail(
+    strict=True, reason="the backward is not once_differentiable: gradients of gradients come out as zero"
+)
 @pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered:UserWarning")
 def test_second_derivatives_are_right_or_an_error(detour):
     def penalty(context):

@@ -59,7 +59,8 @@ def test_every_mistake_is_told_at_once():
         ({"rate": None}, "rate must be float, got None"),
         ({"parts": "abc"}, "parts must be list"),
         pytest.param(
-            {"parts": {"a": 1}}, "parts must be list",
+            {"parts": {"a": 1}},
+            "parts must be list",
             marks=pytest.mark.xfail(strict=True, raises=TypeError, reason="OmegaConf raises a plain TypeError here"),
         ),
         ({"name": {"a": 1}}, "name must be str"),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from s3prl_attention import upstream
 from s3prl_attention.upstream import check_upstream, load, names
 from s3prl_attention.upstream.__main__ import main
@@ -65,7 +64,9 @@ def test_loading_imports_the_one_that_is_asked_for(gadgets):
 
 def test_an_unknown_name_is_answered_with_near_ones(gadgets):
     for ask in (registry().check, lambda name: registry().load(name, "attention"), registry().folder):
-        with pytest.raises(ValueError, match=r"^unknown gadget 'anvill': did you mean 'anvil'\? known: anvil, bellows$"):
+        with pytest.raises(
+            ValueError, match=r"^unknown gadget 'anvill': did you mean 'anvil'\? known: anvil, bellows$"
+        ):
             ask("anvill")
     with pytest.raises(ValueError, match=r"^unknown gadget 'zzz': known: anvil, bellows$"):
         registry().check("zzz")
@@ -105,7 +106,9 @@ def test_two_distributions_of_one_name_are_an_error_too(gadgets, tmp_path):
 BROKEN = {
     "imports what is missing": "import a_module_that_is_nowhere",
     "imports a name that is missing": "from math import a_name_that_is_nowhere",
-    "is no Python": pytest.param("def (:", marks=pytest.mark.xfail(strict=True, raises=SyntaxError, reason="raised raw")),
+    "is no Python": pytest.param(
+        "def (:", marks=pytest.mark.xfail(strict=True, raises=SyntaxError, reason="raised raw")
+    ),
     "raises": pytest.param(
         "raise RuntimeError('broken inside')",
         marks=pytest.mark.xfail(strict=True, raises=RuntimeError, reason="raised raw"),
