@@ -57,10 +57,10 @@ def test_length_is_the_one_that_num_frames_counts_with(tmp_path: Path, rate_hz: 
 
 
 def test_length_is_exact_where_float32_is_not(tmp_path: Path) -> None:
-    num_samples = 24_000_001  # 50 minutes at 8 kHz: 48,000,002 samples at 16 kHz, which float32 cannot hold
-    path = tmp_path / "long.wav"
-    soundfile.write(path, np.zeros(num_samples, dtype=np.int16), 8_000)
-    assert len(read_audio(path)) == 48_000_002
+    num_samples = next(count for count in range(2_756_000, 2_757_000) if count * 160 % 441 == 1)
+    path = tmp_path / "minute.wav"  # a million samples at 16 kHz and 1/441: float32 drops the fraction
+    soundfile.write(path, np.zeros(num_samples, dtype=np.int16), 44_100)
+    assert len(read_audio(path)) == num_samples * 160 // 441 + 1
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 44_100])

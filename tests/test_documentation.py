@@ -1,0 +1,83 @@
+"""What README and CONTRIBUTING say is true: snippets and commands run as they stand, links lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from s3prl_attention import downstream, upstream
+from s3prl_attention.benchmark.cli import _parse
+from s3prl_attention.recipes.config import load_recipe, presets
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDERS = ("upstream", "downstream", "benchmark", "recipes")
+
+
+def fences(page: str, language: str, mark: str | None = None) -> list[str]:
+    """The fenced blocks of a page, all of a language or those that follow ``<!-- ci: mark -->``."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    opening = rf"<!-- ci: {mark} -->\n\s*" if mark else ""
+    blocks = re.findall(rf"{opening}```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return ["\n".join(line.strip() if mark else line for line in block.splitlines()) for block in blocks]
+
+
+def test_python_snippets_print_what_they_say():
+    snippets = fences("README.md", "python")
+    assert snippets
+    for snippet in snippets:
+        done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines() == re.findall(r"print\(.*\)\s+# (.*)", snippet)
+
+
+def test_commands_of_the_readme_can_be_parsed():
+    lines = [line.partition("#")[0].strip() for block in fences("README.md", "bash") for line in block.splitlines()]
+    lines = [part.strip() for line in lines for part in line.split("&&")]
+    commands = [line.removeprefix("python run_benchmark.py").split() for line in lines if "run_benchmark.py" in line]
+    assert len(commands) >= 4
+    for words in commands:
+        options, overrides = _parse(words)
+        assert options.preset in presets()
+        for name in options.upstream or upstream.names():
+            load_recipe(name, options.preset, [text for text in overrides if not text.startswith("probe")])
+        assert set(options.downstream) <= set(downstream.names())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_inside_the_repository_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (REPOSITORY / page).read_text(encoding="utf-8"))
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_every_upstream_and_task_stands_in_the_readme():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    own = [f"upstream/{name}" for name in upstream.names()] + [f"downstream/{name}" for name in downstream.names()]
+    assert [folder for folder in own if f"{folder}/README.md" not in text] == []
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the sources, and an environment in which Python imports this copy."""
+    for folder in FOLDERS:
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    shutil.copy(REPOSITORY / "run_benchmark.py", tmp_path)
+    package = tmp_path / "path" / "s3prl_attention"
+    package.mkdir(parents=True)
+    for folder in FOLDERS:
+        (package / folder).symlink_to(tmp_path / folder)
+    return tmp_path, {**os.environ, "PYTHONPATH": str(package.parent)}
+
+
+@pytest.mark.parametrize(("guide", "made"), [("add-upstream", "my_attention"), ("add-task", "my_task")])
+def test_the_guides_work_to_the_letter(guide, made, checkout, synthetic_tiny):
+    folder, environment = checkout
+    steps = fences("CONTRIBUTING.md", "bash", mark=guide)
+    assert len(steps) >= 2
+    for step in steps:
+        step = step.replace("python ", f"{sys.executable} ")
+        command = ["bash", "-euo", "pipefail", "-c", step]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{step}\n{done.stdout}\n{done.stderr}"
+    assert f"{made}" in (folder / "result" / made / "leaderboard.md").read_text(encoding="utf-8")
