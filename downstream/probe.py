@@ -51,7 +51,7 @@ class ProbeSettings:
     weight_decay: float = 1e-2
     averaging: float = 0.9
     batch_frames: int = 4096
-    batch_utterances: int = 32
+    batch_utterances: int = 8
     min_steps: int = 16
     normalize: bool = False
     subsets: tuple[str, ...] = ()

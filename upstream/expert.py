@@ -171,7 +171,11 @@ def read_options(path: str | Path) -> dict[str, Any]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """BERT's start, as in Mockingjay: weights N(0, 0.02), biases zero."""
+    """Weights N(0, 1 / inputs), biases zero: outputs start as large as inputs.
+
+    BERT's N(0, 0.02), which Mockingjay copies, is made for wide models: at D 256 it left the frames smaller than their
+    positions, and the loss after 200 steps on real speech was 0.577 instead of 0.537.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
         nn.init.zeros_(module.bias)

@@ -43,6 +43,8 @@ for plan in reversed(speaker_plans("tiny")[5:7]):
 print(json.dumps(made))
 """
 
+linux_only = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the worker processes in /proc")
+
 
 def run(code: str, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
     environment = os.environ | variables
@@ -137,6 +139,7 @@ def test_the_frames_file_is_the_ctm_at_ten_milliseconds(synthetic_tiny: Corpus) 
         assert np.array_equal(a.phones.frame_labels(a.num_frames), b.phones.frame_labels(b.num_frames))
 
 
+@linux_only
 def test_a_killed_run_leaves_nothing_and_two_that_follow_agree(synthetic_tiny: Corpus, tmp_path: Path) -> None:
     corpora = tmp_path / "corpora"
     killed = run(LOAD, "tiny", S3PRL_ATTENTION_CACHE=str(tmp_path))
@@ -155,6 +158,7 @@ def test_a_killed_run_leaves_nothing_and_two_that_follow_agree(synthetic_tiny: C
     assert [path.name for path in corpora.iterdir() if path.is_dir()] == [synthetic_tiny.root.name]
 
 
+@linux_only
 def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     killed = run(LOAD, "base", S3PRL_ATTENTION_CACHE=str(tmp_path))
     wait_for(lambda: list(tmp_path.glob("corpora/.*.tmp/parts/*.json")), "the first speaker")
@@ -167,6 +171,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     assert len(made) < len(speaker_plans("base")) / 2  # they did not just finish their work
 
 
+@linux_only
 def test_a_killed_worker_ends_the_run_and_leaves_nothing(tmp_path: Path) -> None:
     process = run(LOAD, "tiny", S3PRL_ATTENTION_CACHE=str(tmp_path))
     wait_for(lambda: list(tmp_path.glob("corpora/.*.tmp/espeak-*")), "a worker")
