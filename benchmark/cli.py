@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:  # wrong request, worker that died, disk full or read-only
         print(f"error: {error}", file=sys.stderr)
         return 2
     written = outcome.written

@@ -8,6 +8,10 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 TIMEOUT_S = 600
 
@@ -36,7 +40,7 @@ def _measure(spec: dict) -> dict[str, int]:
     torch.set_num_threads(spec["threads"])
     device = torch.device(spec["device"])
     study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
-    (torch.randn(64, 64) @ torch.randn(64, 64)).sum().item()  # libraries load what they need before the count starts
+    _load_libraries(device)
     start = _peak_bytes(device)
     longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
     inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()
@@ -47,12 +51,22 @@ def _measure(spec: dict) -> dict[str, int]:
     return {"inference_bytes": inferred, "train_bytes": _peak_bytes(device) - start}
 
 
-def _peak_bytes(device: object) -> int:
+def _load_libraries(device: "torch.device") -> None:
+    """Let PyTorch load all that a first step loads, before the count starts."""
+    import torch
+
+    layer = torch.nn.Linear(64, 64).to(device)
+    optimizer = torch.optim.Adam(layer.parameters(), fused=True)
+    layer(torch.randn(64, 64, device=device)).sum().backward()
+    optimizer.step()
+
+
+def _peak_bytes(device: "torch.device") -> int:
     """The most bytes that were in use at once so far."""
     import torch
 
-    if getattr(device, "type", "") == "cuda":
-        return torch.cuda.max_memory_allocated(device)  # type: ignore[arg-type]  # a torch.device, by the check above
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # Windows

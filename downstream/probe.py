@@ -56,6 +56,19 @@ class ProbeSettings:
     normalize: bool = False
     subsets: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot train, all at once."""
+        counts = ("num_epochs", "batch_frames", "batch_utterances", "min_steps")
+        wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
+        if not self.learning_rate > 0:
+            wrong.append(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not self.weight_decay >= 0:
+            wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if not 0 <= self.averaging < 1:
+            wrong.append(f"averaging must be at least 0 and below 1, got {self.averaging}")
+        if wrong:
+            raise ValueError(f"probe settings: {'; '.join(wrong)}")
+
 
 @dataclass(frozen=True)
 class ProbeResult:

@@ -1,0 +1,183 @@
+"""The probe: learns what is there, nothing that is not, chooses on dev and scores test once."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from downstream_fixtures import FakeUpstream, corpus, store, tones, utterances
+from s3prl_attention.downstream import probe as probe_module
+from s3prl_attention.downstream.hidden_states import extract
+from s3prl_attention.downstream.probe import ProbeSettings, probe
+from s3prl_attention.downstream.splits import phone_folds, speaker_folds
+from s3prl_attention.recipes.corpora import Corpus, FrameStore
+
+FAST = ProbeSettings(num_epochs=6, learning_rate=0.03)
+
+
+@pytest.fixture
+def made() -> Corpus:
+    return corpus(utterances("x", ["a", "b", "c", "d"], each=6))
+
+
+@pytest.fixture
+def readable(made: Corpus, tmp_path: Path) -> FrameStore:
+    return store(tmp_path / "readable", made, label_dims=True)
+
+
+def test_phones_that_are_in_the_features_are_found_and_the_right_state_gets_the_weight(made: Corpus, readable):
+    result = probe("phone_linear", made, readable, settings=FAST)
+    assert result.test > 0.95  # labels of 30 ms against frames of 30 ms: the same edges
+    assert all(last > first for first, last in result.layer_weights)
+    assert result.num_folds == 4
+    assert result.items == sum(u.num_frames for u in made.utterances)
+    assert result.num_speakers_test == 4
+    assert result.splits == {"train": 12, "dev": 6, "test": 24}
+
+
+def test_labels_that_are_not_in_the_features_score_chance(tmp_path: Path):
+    made = corpus(utterances("x", ["a", "b", "c"], each=15))
+    blind = store(tmp_path / "blind", made)
+    result = probe("phone_linear", made, blind, settings=FAST)
+    assert abs(result.test - 0.25) < 0.06
+    assert abs(result.chance - 0.25) < 0.06
+    speaker = probe("speaker", made, blind, settings=FAST)
+    assert abs(speaker.test - 1 / 3) < 0.25
+    assert speaker.chance == pytest.approx(1 / 3)
+
+
+def test_speakers_are_told_by_their_pitch_through_extraction_and_probe(tmp_path: Path):
+    made = tones(tmp_path, {"low": 200.0, "mid": 700.0, "high": 2100.0, "top": 3500.0}, each=6)
+    states = extract(FakeUpstream(), made.utterances, tmp_path / "states")
+    result = probe("speaker", made, states, settings=replace(FAST, num_epochs=30))
+    assert result.test == 1.0
+    assert result.items == len(made.utterances)
+
+
+def test_every_test_utterance_is_scored_once(made: Corpus, readable: FrameStore):
+    for task, folds in (("phone_linear", phone_folds(made)), ("speaker", speaker_folds(made))):
+        result = probe(task, made, readable, settings=FAST)
+        expected = [(number, u.id, u.speaker) for number, fold in enumerate(folds) for u in fold.test]
+        assert [outcome[:3] for outcome in result.outcomes] == expected
+        correct, total = (sum(outcome[column] for outcome in result.outcomes) for column in (3, 4))
+        assert result.test == correct / total
+        assert result.items == total
+        assert result.split == folds[0].split
+
+
+@pytest.mark.parametrize("task", ["phone_linear", "speaker"])
+def test_nothing_but_the_test_score_depends_on_test(task: str, tmp_path: Path):
+    """Other features for the test utterances: had they a say in the choice of the epoch, it would move."""
+    made = corpus(
+        utterances("train", ["a", "b", "c"], chapters=2, each=4), utterances("dev", ["d"]), utterances("test", ["e"])
+    )
+    (fold,) = (phone_folds if task == "phone_linear" else speaker_folds)(made)
+    results = [
+        probe(
+            task,
+            made,
+            store(tmp_path / f"s{seed}", made, noise={u.id: seed for u in fold.test}),
+            settings=ProbeSettings(),
+        )
+        for seed in range(6)
+    ]
+    assert len({result.test for result in results}) > 1
+    for result in results[1:]:
+        assert result.dev == results[0].dev
+        assert result.chosen_epoch == results[0].chosen_epoch
+        assert result.layer_weights == results[0].layer_weights
+
+
+def test_the_epoch_that_is_best_on_dev_is_the_one_that_is_scored(made: Corpus, readable: FrameStore, monkeypatch):
+    seen: list[tuple[str, float, dict[str, torch.Tensor]]] = []
+    plain = probe_module._score
+
+    def spy(model, weights, split, utterances, labels, max_rows):
+        outcomes = plain(model, weights, split, utterances, labels, max_rows)
+        right = sum(o.correct for o in outcomes) / sum(o.total for o in outcomes)
+        seen.append((split, right, {name: value.clone() for name, value in weights.items()}))
+        return outcomes
+
+    monkeypatch.setattr(probe_module, "_score", spy)
+    blind = replace(ProbeSettings(), num_epochs=8, learning_rate=0.3)
+    result = probe("speaker", made, readable, settings=blind)
+    assert [split for split, _, _ in seen] == (["dev"] * 8 + ["test"]) * result.num_folds, "test is scored once"
+    for number, epoch in enumerate(result.chosen_epoch):
+        *dev, test = seen[9 * number : 9 * (number + 1)]
+        scores = [score for _, score, _ in dev]
+        assert epoch == 1 + scores.index(max(scores))
+        assert all(torch.equal(test[2][name], value) for name, value in dev[epoch - 1][2].items())
+    assert any(epoch < 8 for epoch in result.chosen_epoch)
+
+
+def test_chance_is_the_majority_of_train_scored_on_test(tmp_path: Path):
+    made = corpus(*(utterances(split, [split]) for split in ("train", "dev", "test")))
+    result = probe("phone_linear", made, store(tmp_path / "s", made), settings=replace(FAST, num_epochs=1))
+    labels = {
+        split: np.concatenate([u.phones.frame_labels(u.num_frames) for u in made.utterances if u.subset == split])
+        for split in ("train", "test")
+    }
+    assert result.chance == np.mean(labels["test"] == np.bincount(labels["train"]).argmax())
+
+
+@pytest.mark.parametrize("task", ["phone_linear", "speaker"])
+def test_a_seed_repeats_itself_whatever_the_global_random_state(task: str, made: Corpus, readable: FrameStore):
+    outcomes = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        result = probe(task, made, readable, seed=3, settings=FAST)
+        after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+        outcomes.append(replace(result, seconds=0.0))
+    assert outcomes[0] == outcomes[1]
+    assert replace(probe(task, made, readable, seed=4, settings=FAST), seconds=0.0) != outcomes[0]
+
+
+def test_scale_and_offset_of_the_states_do_not_matter(made: Corpus, tmp_path: Path):
+    first = store(tmp_path / "a", made, label_dims=True)
+    moved = {u.id: first[u.id] * np.float32(1000) + np.float32(50) for u in made.utterances}
+    second = FrameStore.create(tmp_path / "b", moved.items(), "float32", first.meta)
+    for task in ("phone_linear", "speaker"):
+        a, b = (probe(task, made, stored, settings=FAST) for stored in (first, second))
+        assert a.test == pytest.approx(b.test, abs=0.02)
+
+
+def test_normalize_is_applied_before_the_sum(made: Corpus, tmp_path: Path):
+    """A state whose frames differ in scale only: layer-norm makes them all alike."""
+    rng = np.random.default_rng(0)
+    shape = np.array([1, -1, 2, -2, 0, 0], np.float32)
+    scaled = {
+        u.id: shape * (1 + (u.speaker in "ab") + rng.random((u.num_frames, 1, 1), np.float32)) for u in made.utterances
+    }
+    meta = {"frame_repeat": 1, "num_layers": 0, "dim": 6, "upstream_rate": 160}
+    stored = FrameStore.create(tmp_path / "s", scaled.items(), "float32", meta)
+    plain = probe("speaker", made, stored, settings=replace(FAST, num_epochs=20))
+    normalised = probe("speaker", made, stored, settings=replace(FAST, num_epochs=20, normalize=True))
+    assert plain.test > 0.4
+    assert normalised.test <= 0.3
+
+
+def test_a_small_train_set_still_takes_enough_steps(made: Corpus, readable: FrameStore, monkeypatch):
+    steps: list[int] = []
+    plain = torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: (steps.append(1), plain(self, *args))[1])
+    probe("speaker", made, readable, settings=replace(FAST, num_epochs=2, batch_utterances=1000, min_steps=4))
+    assert len(steps) >= 2 * 4 * 5
+
+
+def test_mistakes_are_told(made: Corpus, readable: FrameStore, tmp_path: Path):
+    with pytest.raises(ValueError, match="unknown downstream 'speakr': did you mean 'speaker'"):
+        probe("speakr", made, readable)
+    more = corpus(list(made.utterances), utterances("x", ["zoe"], each=6))
+    with pytest.raises(ValueError, match="lack 6 of 30 utterances, the first is 'zoe-9-0000'"):
+        probe("speaker", more, readable)
+    with pytest.raises(ValueError, match=r"num_epochs must be at least 1, got 0; .*learning_rate must be above 0"):
+        ProbeSettings(num_epochs=0, learning_rate=0.0)
+    with pytest.raises(ValueError, match="has no subset 'y'"):
+        probe("speaker", made, readable, settings=ProbeSettings(subsets=("y",)))
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        probe("phone_linear", made, readable, settings=ProbeSettings(learning_rate=1e30))
