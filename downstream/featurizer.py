@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MIN_STD = 1e-6  # a dimension that varies less is constant: it is centred, not scaled
+FLOOR = 1e-2  # of its state's typical deviation: dimensions that vary less are not blown up any further
 
 
 class WeightedSum(nn.Module):
@@ -49,6 +49,9 @@ def normalize_states(states: Tensor) -> Tensor:
 class Standardizer:
     """A fixed affine map that gives every state and dimension mean 0 and variance 1 over the rows it was fitted to.
 
+    A dimension that varies less than a hundredth as much as its state does on average (root mean square) is divided by
+    that hundredth: it holds little but rounding.
+
     Args:
         batches: tensors (S, N, D) of the rows to fit, for a probe those of the train set.
     """
@@ -68,8 +71,8 @@ class Standardizer:
             mean = mean + shift * (part / total)
             count = total
         assert mean is not None, "nothing to fit"
-        std = var.sqrt()
-        std = torch.where(std < MIN_STD, torch.ones_like(std), std)
+        floor = FLOOR * var.mean(dim=1, keepdim=True).sqrt()
+        std = torch.maximum(var.sqrt(), floor).clamp_min(torch.finfo(torch.float32).tiny)
         self.mean = mean.float().unsqueeze(1)  # (S, 1, D)
         self.scale = std.reciprocal().float().unsqueeze(1)  # (S, 1, D)
 

@@ -203,7 +203,7 @@ class Probe(nn.Module):
 def _probe_fold(
     task: str, corpus: Corpus, fold: Fold, states: States, seed: list[int], settings: ProbeSettings, bar: tqdm
 ) -> FoldResult:
-    """Train on train, keep the epoch that is best on dev, score test with it, once."""
+    """Train on train, keep the epoch that is best on dev (the last of equals), score test with it, once."""
     rng = np.random.default_rng(seed)
     max_rows = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
     model = _build(task, corpus, fold, states, int(rng.integers(2**63)), max_rows)
@@ -225,10 +225,10 @@ def _probe_fold(
             for name, parameter in model.named_parameters():
                 average[name].lerp_(parameter.detach(), 1 - settings.averaging)
         if not torch.isfinite(loss):
-            raise ValueError(f"probe {task}: the loss is {float(loss)} in epoch {epoch}: lower learning_rate")
+            raise ValueError(f"probe {task}: the loss is {loss.item()} in epoch {epoch}: lower learning_rate")
         schedule.step()
         dev = _score(model, average, "dev", fold.dev, labels, max_rows)
-        if accuracy(dev) > best[0]:
+        if accuracy(dev) >= best[0]:
             best = (accuracy(dev), epoch, _copy(average), dev)
         bar.update()
     _, chosen_epoch, weights, dev = best

@@ -15,7 +15,7 @@ from s3prl_attention.recipes.corpora import Corpus
 from torch.nn import functional
 
 TASKS = ("phone_linear", "speaker")
-HERTZ = {"low": 200.0, "mid": 500.0, "high": 1100.0}
+HERTZ = {"low": 500.0, "mid": 1500.0, "high": 2500.0}
 
 
 def build(task: str, made: Corpus, dim: int = 5, rate: int = 160, expdir: Path | None = None, **datarc):
