@@ -72,7 +72,8 @@ class Standardizer:
             count = total
         assert mean is not None, "nothing to fit"
         floor = FLOOR * var.mean(dim=1, keepdim=True).sqrt()
-        std = torch.maximum(var.sqrt(), floor).clamp_min(torch.finfo(torch.float32).tiny)
+        std = torch.maximum(var.sqrt(), floor)
+        std = torch.where(std > 0, std, torch.ones_like(std))
         self.mean = mean.float().unsqueeze(1)  # (S, 1, D)
         self.scale = std.reciprocal().float().unsqueeze(1)  # (S, 1, D)
 

@@ -11,7 +11,7 @@ __all__ = ["check_upstream", "load", "names"]
 
 def names() -> list[str]:
     """The names of all upstreams, sorted: folders here and those other packages offer. Imports none of them."""
-    from .contract import UPSTREAMS
+    from .plugins import UPSTREAMS
 
     return UPSTREAMS.names()
 
@@ -29,8 +29,11 @@ def load(name: str, ckpt: str | Path | None = None, **options: Any) -> "nn.Modul
     if name == "mel":
         from .mel import MelExpert
 
-        return MelExpert(ckpt, **options)
-    from .contract import UPSTREAMS
+        try:
+            return MelExpert(ckpt, **options)
+        except TypeError as error:
+            raise ValueError(f"upstream 'mel': {error}; its one option is num_mels") from None
+    from .plugins import UPSTREAMS
 
     return UPSTREAMS.load(name, "expert").UpstreamExpert(ckpt=ckpt, **options)
 

@@ -20,8 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.command == "list":
             for name in names():
-                info = entry(name).info
-                print(f"{name:22} {info.order:8} {info.title} ({info.paper})")
+                print(f"{name:22} {_facts(name)}")
             return
         num_broken = 0
         for name in options.names:
@@ -33,6 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     if num_broken:
         sys.exit(f"{num_broken} of {len(CHECKS) * len(options.names)} checks failed")
+
+
+def _facts(name: str) -> str:
+    try:
+        info = entry(name).info
+    except ValueError as error:
+        return f"broken: {error}"
+    return f"{info.order:8} {info.title} ({info.paper})"
 
 
 if __name__ == "__main__":

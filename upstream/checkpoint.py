@@ -29,8 +29,13 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], config: dict[str, 
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             folder.rename(old / folder.name)
-            temporary.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                (old / folder.name).rename(folder)
+                raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.rename(folder)
     except BaseException:

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from .registry import Registry
+from .plugins import UPSTREAMS
 
-UPSTREAMS = Registry(kind="upstream", package=__package__, marker="attention", group="s3prl_attention.upstreams")
+__all__ = ["UPSTREAMS", "Attention", "AttentionInfo", "Entry", "entry"]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,10 @@ class UpstreamExpert(UpstreamBase):
         self.name = name
         self.long_input = long_input
         self.entry = entry(name)
-        self.options, self.own_options = split_options(name, options)
+        try:
+            self.options, self.own_options = split_options(name, options)
+        except ValueError as error:
+            raise ValueError(f"{ckpt}: {error}" if ckpt is not None else str(error)) from None
         self.frame_repeat = self.options.stack
         self.log_mel = LogMel(num_mels=self.options.num_mels)
         self.encoder = Encoder(self.options, self._build_attention)
@@ -94,6 +97,8 @@ class UpstreamExpert(UpstreamBase):
             ``hidden_states``: L + 1 tensors (B, T, D), T = ceil(longest S / 160), zero beyond an utterance's end;
             ``last_hidden_state``: the last of them.
         """
+        if not wavs:
+            raise ValueError(f"upstream {self.name!r} needs at least one waveform, got an empty list")
         stacked = [stack_frames(self.log_mel(wav), self.options.stack) for wav in wavs]
         windows = [window for frames in stacked for window in self._windows(frames)]
         batch, keep = pad_frames(windows)
@@ -137,23 +142,35 @@ def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, A
     """Sort flat options into the encoder's and the attention's own; every mistake is told at once."""
     found = entry(name)
     common, own = fields(EncoderOptions), fields(found.options)
+    where = f"upstream {name!r}"
     unknown = [key for key in options if key not in common and key not in own]
-    if unknown:
-        listed = "; ".join(f"no option {key!r} ({nearest(key, common + own)})" for key in unknown)
-        raise ValueError(f"upstream {name!r}: {listed}")
-    encoder = typed(EncoderOptions, {k: v for k, v in options.items() if k in common}, f"upstream {name!r}")
+    wrong = [f"{where}: no option {key!r} ({nearest(key, common + own)})" for key in unknown]
+    built: list[Any] = []
+    for kind, known in ((EncoderOptions, common), (found.options, own)):
+        try:
+            built.append(typed(kind, {key: value for key, value in options.items() if key in known}, where))
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    encoder, attention = built
     if encoder.num_heads < found.info.min_heads:
         raise ValueError(f"{name} needs at least {found.info.min_heads} heads, got num_heads={encoder.num_heads}")
-    return encoder, typed(found.options, {k: v for k, v in options.items() if k in own}, f"upstream {name!r}")
+    return encoder, attention
 
 
 def agreed(name: str, ckpt: str | Path, config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The options of a checkpoint, provided that it is one of ``name`` and that ``options`` do not contradict it."""
     saved = config.get("options")
-    if config.get("upstream") != name or not isinstance(saved, dict):
+    if config.get("upstream") != name:
         raise ValueError(f"{ckpt} is a checkpoint of upstream {config.get('upstream')!r}, not of {name!r}")
-    wrong = [f"{key}={value!r} (the checkpoint has {saved.get(key)!r})" for key, value in options.items()]
-    wrong = [text for text, (key, value) in zip(wrong, options.items(), strict=True) if saved.get(key) != value]
+    if not isinstance(saved, dict):
+        raise ValueError(f"{ckpt} lacks 'options' in its config.yaml: restore it or pre-train again")
+    unknown = [key for key in options if key not in saved]
+    if unknown:
+        raise ValueError(f"{ckpt} has no option {unknown[0]!r} ({nearest(unknown[0], list(saved))})")
+    differing = [key for key, value in options.items() if saved[key] != value]
+    wrong = [f"{key}={options[key]!r} (the checkpoint has {saved[key]!r})" for key in differing]
     if wrong:
         raise ValueError(f"{ckpt} was made with other options: {', '.join(wrong)}; leave them out")
     return saved

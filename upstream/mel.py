@@ -21,12 +21,21 @@ class MelExpert(UpstreamBase):
     frame_repeat = 1
     name = "mel"
 
-    def __init__(self, ckpt: str | Path | None = None, num_mels: int = 80, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ckpt: str | Path | None = None,
+        model_config: str | Path | None = None,
+        refresh: bool = False,
+        num_mels: int = 80,
+    ) -> None:
         super().__init__()
-        del kwargs  # s3prl's model_config and refresh
-        self.log_mel = LogMel(num_mels=num_mels)
-        if ckpt is not None:
-            restore(self, load_checkpoint(ckpt)[1], ckpt)
+        del model_config, refresh  # what s3prl passes to every upstream
+        if ckpt is None:
+            self.log_mel = LogMel(num_mels=num_mels)
+            return
+        config, tensors = load_checkpoint(ckpt)
+        self.log_mel = LogMel(num_mels=config.get("num_mels", num_mels))
+        restore(self, tensors, ckpt)
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples a frame: 160 (10 ms)."""
@@ -40,4 +49,4 @@ class MelExpert(UpstreamBase):
 
     def save(self, folder: Path) -> None:
         """Write the corpus statistics as a checkpoint."""
-        save_checkpoint(folder, dict(self.state_dict()), {"upstream": self.name})
+        save_checkpoint(folder, dict(self.state_dict()), {"upstream": self.name, "num_mels": self.log_mel.num_mels})

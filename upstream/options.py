@@ -28,7 +28,9 @@ def typed(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     for key, value in known.items():
         try:
             OmegaConf.merge(OmegaConf.structured(kind), {key: value})
-        except OmegaConfBaseException:
+            if isinstance(value, str) and ("${" in value or value == "???"):
+                raise TypeError("omegaconf would not read it as text")
+        except (OmegaConfBaseException, TypeError):
             hint = get_type_hints(kind)[key]
             wrong.append(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}")
     if wrong:

@@ -69,8 +69,9 @@ class Registry:
         target = f"{self.packages[self.check(name)]}.{module}"
         try:
             return importlib.import_module(target)
-        except ImportError as error:
-            raise ValueError(f"the {self.kind} {name!r} cannot be imported ({target}): {error}") from error
+        except Exception as error:  # a plug-in may raise anything
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the {self.kind} {name!r} cannot be imported ({target}): {what}") from error
 
     def folder(self, name: str) -> Path:
         """Where the plug-in's files are."""

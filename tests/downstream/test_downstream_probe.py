@@ -13,6 +13,7 @@ from s3prl_attention.downstream.hidden_states import extract
 from s3prl_attention.downstream.probe import ProbeSettings, probe
 from s3prl_attention.downstream.splits import phone_folds, speaker_folds
 from s3prl_attention.recipes.corpora import Corpus, FrameStore
+from torch.nn import functional
 
 FAST = ProbeSettings(num_epochs=6, learning_rate=0.03)
 
@@ -146,19 +147,14 @@ def test_scale_and_offset_of_the_states_do_not_matter(made: Corpus, tmp_path: Pa
         assert a.test == pytest.approx(b.test, abs=0.02)
 
 
-def test_normalize_is_applied_before_the_sum(made: Corpus, tmp_path: Path):
-    """A state whose frames differ in scale only: layer-norm makes them all alike."""
-    rng = np.random.default_rng(0)
-    shape = np.array([1, -1, 2, -2, 0, 0], np.float32)
-    scaled = {
-        u.id: shape * (1 + (u.speaker in "ab") + rng.random((u.num_frames, 1, 1), np.float32)) for u in made.utterances
-    }
-    meta = {"frame_repeat": 1, "num_layers": 0, "dim": 6, "upstream_rate": 160}
-    stored = FrameStore.create(tmp_path / "s", scaled.items(), "float32", meta)
-    plain = probe("speaker", made, stored, settings=replace(FAST, num_epochs=20))
-    normalised = probe("speaker", made, stored, settings=replace(FAST, num_epochs=20, normalize=True))
-    assert plain.test > 0.4
-    assert normalised.test <= 0.3
+@pytest.mark.parametrize("task", ["phone_linear", "speaker"])
+def test_normalize_is_the_probe_of_normalised_states(task: str, made: Corpus, readable: FrameStore, tmp_path: Path):
+    """For the means too: each frame is normalised before they are taken."""
+    done = {id: functional.layer_norm(torch.from_numpy(readable[id].copy()), (6,)).numpy() for id in readable.ids}
+    beforehand = FrameStore.create(tmp_path / "done", done.items(), "float32", readable.meta)
+    inside = probe(task, made, readable, settings=replace(FAST, normalize=True))
+    assert inside.outcomes == probe(task, made, beforehand, settings=FAST).outcomes
+    assert inside.outcomes != probe(task, made, readable, settings=FAST).outcomes
 
 
 def test_a_small_train_set_still_takes_enough_steps(made: Corpus, readable: FrameStore, monkeypatch):

@@ -184,9 +184,6 @@ def test_an_operator_that_is_gone_or_changed_is_not_used(switch, monkeypatch, pr
         assert functional.linear(*tensors()).shape == (ROWS, OUT)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the backward is not once_differentiable: gradients of gradients come out as zero"
-)
 @pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered:UserWarning")
 def test_second_derivatives_are_right_or_an_error(detour):
     def penalty(context):
