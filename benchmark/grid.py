@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from .. import downstream
-from ..upstream.contract import UPSTREAMS
+from ..recipes.pretrain import check_device
+from ..upstream.plugins import UPSTREAMS
 from .cell import Cell, finished, run_cell, write_failure
 from .environment import describe
 from .leaderboard import Written, write
@@ -74,15 +75,6 @@ def run(request: Request) -> Outcome:
     finally:
         written = write(request.out, request.command)
     return Outcome(written, len(cells), len(waiting), num_failed)
-
-
-def check_device(device: str) -> None:
-    """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the device {device!r} cannot be used ({reason}): give --device cpu") from None
 
 
 def _run_upstream(

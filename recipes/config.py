@@ -1,5 +1,7 @@
 """The configuration of a pre-training: preset, then recipe, then ``key=value``, checked as a whole."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -177,16 +179,11 @@ def _read(path: Path, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _scalar(value: Any) -> Any:
     """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        return float(value)
     return value
 
 
 def as_overrides(section: str, values: Mapping[str, Any]) -> list[str]:
-    """``{"root": "/x"}`` -> ``["data.root=/x"]``; None is left out."""
-    return [
-        f"{section}.{key}={yaml.safe_dump(value).splitlines()[0]}" for key, value in values.items() if value is not None
-    ]
+    """``{"root": "/x"}`` -> ``['data.root="/x"']``; None is left out."""
+    return [f"{section}.{key}={json.dumps(value)}" for key, value in values.items() if value is not None]

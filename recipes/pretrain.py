@@ -24,6 +24,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..upstream.allocator import keep_freed_memory
 from ..upstream.checkpoint import load_checkpoint, restore, save_checkpoint
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
@@ -62,12 +63,29 @@ def pretrain(recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device
     """
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
+        made_of = lineage(recipe, corpus, seed)
+        if (folder / "checkpoint" / "config.yaml").is_file():
+            _same_lineage(folder, load_checkpoint(folder / "checkpoint")[0], made_of)
         if (folder / "checkpoint").is_dir():
             return finished(folder)
-        return _train(recipe, corpus, folder, seed, torch.device(device))
+        return _train(recipe, corpus, folder, seed, torch.device(device), made_of)
 
 
-def _train(recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torch.device) -> Pretrained:
+def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
+    """What decides the weights, as plain values: written into every checkpoint."""
+    resolved = recipe.resolved()
+    decisive = {key: resolved[key] for key in ("upstream", "preset", "model", "attention", "pretrain")}
+    return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.fingerprint}
+
+
+def _same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
+    if config.get("lineage") != json.loads(json.dumps(made_of)):
+        raise ValueError(f"{folder} holds a run of another recipe, data or seed: choose another folder")
+
+
+def _train(
+    recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torch.device, made_of: dict[str, Any]
+) -> Pretrained:
     from tensorboardX import SummaryWriter  # here, because it takes long to import
 
     config = recipe.pretrain
@@ -83,10 +101,9 @@ def _train(recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torc
     valid = list(_validation(replace(speech, ids=valid_ids)))
     model = nn.ModuleDict({"expert": expert, "head": head}).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-    lineage = {"recipe": recipe.resolved(), "seed": seed, "data": corpus.fingerprint, "utterances": len(train_ids)}
 
-    step, elapsed_s = _resume(folder, model, optimizer, lineage)
-    log = Log(folder / "log.jsonl", step)
+    step, elapsed_s, pending = _resume(folder, model, optimizer, made_of)
+    log = Log(folder / "log.jsonl", step, pending)
     bar = tqdm(total=config.steps, initial=step, desc=f"pre-train {recipe.upstream}", disable=None)
     with closing(SummaryWriter(str(folder / "tensorboard"))) as board, closing(speech.batches(step + 1)) as batches:
         for batch, waited_s in batches:
@@ -121,10 +138,11 @@ def _train(recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torc
                     board.add_scalar(f"pretrain/{name}", value, step)
                 bar.set_postfix(loss=f"{line['loss']:.3f}")
             if step % config.save_every == 0 and not last:
-                _save_state(folder, model, optimizer, step, elapsed_s, lineage)
+                progress = {"step": step, "elapsed_s": elapsed_s, "pending": log.pending, "lineage": made_of}
+                _save_state(folder, model, optimizer, progress)
             bar.update()
     bar.close()
-    expert.save(folder / "checkpoint", lineage, head)
+    expert.save(folder / "checkpoint", made_of, head)
     for old in _states(folder):
         shutil.rmtree(old)
     return finished(folder)
@@ -173,9 +191,9 @@ class Log:
     Lines after ``step`` are of steps that a killed run had taken since its last checkpoint; they are dropped.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, pending: list[dict[str, float]]) -> None:
         self.path = path
-        self.pending: list[dict[str, float]] = []
+        self.pending = pending
         kept = [line for line in read_log(path) if line["step"] <= step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         temporary = path.with_suffix(".tmp")
@@ -211,33 +229,25 @@ def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def _save_state(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    elapsed_s: float,
-    lineage: dict[str, Any],
-) -> None:
+def _save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
     older = _states(folder)
-    save_checkpoint(folder / f"step-{step:08d}", tensors, {"step": step, "elapsed_s": elapsed_s, "lineage": lineage})
+    save_checkpoint(folder / f"step-{progress['step']:08d}", tensors, progress)
     for path in older:
         shutil.rmtree(path)
 
 
 def _resume(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, lineage: dict[str, Any]
-) -> tuple[int, float]:
-    """Fill model and optimiser from the last checkpoint, if any: (steps done, seconds spent)."""
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, made_of: dict[str, Any]
+) -> tuple[int, float, list[dict[str, float]]]:
+    """Fill model and optimiser from the last checkpoint, if any: (steps done, seconds spent, steps not yet logged)."""
     states = _states(folder)
     if not states:
-        return 0, 0.0
+        return 0, 0.0, []
     config, tensors = load_checkpoint(states[-1])
-    if config["lineage"] != json.loads(json.dumps(lineage)):
-        raise ValueError(f"{folder} holds an unfinished run of another recipe, data or seed: choose another folder")
+    _same_lineage(folder, config, made_of)
     restore(model, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}, states[-1])
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -246,7 +256,7 @@ def _resume(
             state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     logger.info("resume %s after step %d", folder, config["step"])
-    return config["step"], config["elapsed_s"]
+    return config["step"], config["elapsed_s"], config["pending"]
 
 
 def finished(folder: Path) -> Pretrained:
@@ -263,6 +273,15 @@ def finished(folder: Path) -> Pretrained:
         last["elapsed_s"],
         folder / "log.jsonl",
     )
+
+
+def check_device(device: str) -> None:
+    """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the device {device!r} cannot be used ({reason}): give --device cpu") from None
 
 
 def pretrain_part(corpus: Corpus, subsets: Sequence[str]) -> Corpus:
@@ -284,9 +303,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="where log and checkpoints go")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
     try:
+        check_device(options.device)
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)
         data = recipe.data

@@ -148,13 +148,14 @@ def test_scale_and_offset_of_the_states_do_not_matter(made: Corpus, tmp_path: Pa
 
 
 @pytest.mark.parametrize("task", ["phone_linear", "speaker"])
-def test_normalize_is_the_probe_of_normalised_states(task: str, made: Corpus, readable: FrameStore, tmp_path: Path):
+def test_normalize_is_the_probe_of_normalised_states(task: str, made: Corpus, tmp_path: Path):
     """For the means too: each frame is normalised before they are taken."""
-    done = {id: functional.layer_norm(torch.from_numpy(readable[id].copy()), (6,)).numpy() for id in readable.ids}
-    beforehand = FrameStore.create(tmp_path / "done", done.items(), "float32", readable.meta)
-    inside = probe(task, made, readable, settings=replace(FAST, normalize=True))
+    raw = store(tmp_path / "raw", made)
+    done = {id: functional.layer_norm(torch.from_numpy(raw[id].copy()), (6,)).numpy() for id in raw.ids}
+    beforehand = FrameStore.create(tmp_path / "done", done.items(), "float32", raw.meta)
+    inside = probe(task, made, raw, settings=replace(FAST, normalize=True))
     assert inside.outcomes == probe(task, made, beforehand, settings=FAST).outcomes
-    assert inside.outcomes != probe(task, made, readable, settings=FAST).outcomes
+    assert inside.outcomes != probe(task, made, raw, settings=FAST).outcomes
 
 
 def test_a_small_train_set_still_takes_enough_steps(made: Corpus, readable: FrameStore, monkeypatch):

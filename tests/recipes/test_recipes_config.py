@@ -78,9 +78,9 @@ def test_overrides_win_over_the_recipe_which_wins_over_the_preset(here):
 
 def test_an_override_changes_its_key_only():
     plain, changed = load_recipe("fixed_init", "demo"), load_recipe("fixed_init", "demo", ["pretrain.steps=7"])
-    assert (plain.pretrain.steps, changed.pretrain.steps) == (600, 7)
+    assert plain.pretrain.steps != changed.pretrain.steps == 7
     was, now = plain.resolved(), changed.resolved()
-    now["pretrain"]["steps"] = 600
+    now["pretrain"]["steps"] = plain.pretrain.steps
     assert was == now
 
 
@@ -211,13 +211,11 @@ def test_a_folder_survives_the_command_line(root):
 
 
 @pytest.mark.parametrize("root", ["2024", "/data/" + " ".join(["a folder with a long name"] * 5)])
-@pytest.mark.xfail(strict=True, reason="digits become a float, and what YAML would fold into a second line is cut off")
 def test_a_folder_of_digits_or_a_long_one_survives_the_command_line(root):
     assert load_recipe("fixed_init", "smoke", as_overrides("data", {"root": root})).data.root == root
 
 
 @pytest.mark.parametrize("text", ["data.pretrain_subsets={a: 1}", "data.root=${home}"])
-@pytest.mark.xfail(strict=True, raises=Exception, reason="OmegaConf's own errors come through")
 def test_odd_values_are_told_in_one_line(text):
     with pytest.raises(ValueError, match="data"):
         load_recipe("fixed_init", "smoke", [text])

@@ -37,9 +37,9 @@ class InputIndependentAttention(nn.Module):
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
-        weights = self.dropout(self.softmax(x.shape[1]))  # (H, n, n)
+        weights = self.softmax(x.shape[1])  # (H, n, n)
         values = self.value(x).unflatten(-1, (self.num_heads, -1))  # (B, n, H, K)
-        mixed = mix(weights, values, keep)
+        mixed = mix(weights, values, keep, self.dropout)
         if mixed is None:
             mixed = self._mix_each(values, keep)
         return zero_padding(self.output(mixed.flatten(2)), keep)
@@ -57,7 +57,8 @@ class InputIndependentAttention(nn.Module):
             if num_frames not in self._shared:
                 self._shared[num_frames] = self._logits(num_frames).softmax(-1)
             return self._shared[num_frames]
-        key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
+        version = None if self.logits.is_inference() else self.logits._version
+        key = (num_frames, version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
         if self._kept is None or self._kept[0] != key:
             self._kept = None  # the old one goes before the new one comes
             self._kept = (key, self._logits(num_frames).softmax(-1))
@@ -92,23 +93,24 @@ class InputIndependentAttention(nn.Module):
         mixed = torch.zeros_like(values)
         for utterance, frames in enumerate(keep):
             at = frames.nonzero().squeeze(1)
-            weights = logits[:, at][:, :, at].softmax(-1)  # (H, m, m)
+            weights = self.dropout(logits[:, at][:, :, at].softmax(-1))  # (H, m, m)
             own = torch.einsum("hqk,khd->qhd", weights, values[utterance, at])
             mixed[utterance] = mixed[utterance].index_copy(0, at, own.to(mixed.dtype))
         return mixed
 
 
-def mix(weights: Tensor, values: Tensor, keep: Tensor | None) -> Tensor | None:
+def mix(weights: Tensor, values: Tensor, keep: Tensor | None, dropout: nn.Module) -> Tensor | None:
     """Apply weights (H, n, n) to values (B, n, H, K) -> (B, n, H, K), over valid keys only.
 
     With padding this is (A (m v)) / (A m): exact, because a softmax over fewer keys is the same weights renormalised.
+    Dropout thins out the numerator alone, as it does after an ordinary softmax.
     None when the valid keys of some query hold so little weight that the quotient would lose its digits.
     """
     batch, _, _, head_dim = values.shape
     if keep is not None:
         values = values.masked_fill(~keep[..., None, None], 0.0)
     columns = values.permute(2, 1, 0, 3).flatten(2)  # (H, n, B*K)
-    mixed = products(weights, columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
+    mixed = products(dropout(weights), columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
     if keep is None:
         return mixed
     mass = (weights @ keep.T.to(weights.dtype)).permute(2, 1, 0)  # (B, n, H)
