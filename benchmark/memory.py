@@ -5,9 +5,11 @@ python -m s3prl_attention.benchmark.memory '{"upstream": "fixed_init", "preset":
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,14 +43,14 @@ def _measure(spec: dict) -> dict[str, int]:
     device = torch.device(spec["device"])
     study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
     _load_libraries(device)
-    start = _peak_bytes(device)
+    start = _start_count(device)
     longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
     inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()
     inferred = _peak_bytes(device) - start
     train = train_step(study.recipe, study.timing, device)
     for _ in range(2):  # the optimiser's state comes with the first step
         train()
-    return {"inference_bytes": inferred, "train_bytes": _peak_bytes(device) - start}
+    return {"inference_bytes": max(0, inferred), "train_bytes": max(0, _peak_bytes(device) - start)}
 
 
 def _load_libraries(device: "torch.device") -> None:
@@ -61,12 +63,24 @@ def _load_libraries(device: "torch.device") -> None:
     optimizer.step()
 
 
+def _start_count(device: "torch.device") -> int:
+    """Bytes in use now; on Linux the peak so far (imports, above all) is forgotten."""
+    if device.type != "cuda" and Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak_bytes(device)
+
+
 def _peak_bytes(device: "torch.device") -> int:
-    """The most bytes that were in use at once so far."""
+    """The most bytes that were in use at once."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        if found:
+            return 1024 * int(found[1])
     try:
         import resource
     except ImportError:  # Windows

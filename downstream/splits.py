@@ -146,7 +146,7 @@ def _rotate(utterances: Sequence[Utterance], block: Sequence[int], fold: int, nu
     sets: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     for utterance, number in zip(utterances, block, strict=True):
         turn = (number - fold) % num_folds
-        sets["test" if turn == 0 else "dev" if turn == 1 else "train" if turn < 4 else "test"].append(utterance)
+        sets["test" if turn == 0 else "dev" if turn == 1 else "train"].append(utterance)
     return Fold(tuple(sets["train"]), tuple(sets["dev"]), tuple(sets["test"]), text)
 
 

@@ -203,9 +203,7 @@ def test_a_damaged_state_is_told(corpus, tmp_path):
 def test_the_folder_of_another_unfinished_run_is_refused(corpus, tmp_path, upstream, overrides, seed):
     run_until(5, small_recipe(), corpus, tmp_path)
     before = (tmp_path / "log.jsonl").read_text()
-    with pytest.raises(
-        ValueError, match="holds a run of another recipe, data or seed: choose another folder"
-    ):
+    with pytest.raises(ValueError, match="holds a run of another recipe, data or seed: choose another folder"):
         pretrain(small_recipe(upstream, *overrides), corpus, tmp_path, seed=seed)
     assert (tmp_path / "log.jsonl").read_text() == before
 
