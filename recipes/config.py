@@ -130,7 +130,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not (equals and dot and name) or section not in SECTIONS:
             raise ValueError(f"{text!r} is no override: write section.option=value; sections: {', '.join(SECTIONS)}")
         try:
-            parsed.setdefault(section, {})[name] = _scalar(yaml.safe_load(value))
+            read = yaml.safe_load(value)
+            parsed.setdefault(section, {})[name] = read if value.startswith(("'", '"')) else _scalar(read)
         except yaml.YAMLError:
             raise ValueError(f"{text!r}: the value is not YAML; quote it") from None
     return parsed
@@ -186,4 +187,6 @@ def _scalar(value: Any) -> Any:
 
 def as_overrides(section: str, values: Mapping[str, Any]) -> list[str]:
     """``{"root": "/x"}`` -> ``['data.root="/x"']``; None is left out."""
-    return [f"{section}.{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    return [
+        f"{section}.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None
+    ]

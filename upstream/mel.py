@@ -15,7 +15,7 @@ class MelExpert(UpstreamBase):
 
     Args:
         ckpt: a folder written by ``save``; without one the corpus statistics are zeros and ones.
-        num_mels: Mel bands.
+        num_mels: Mel bands; the checkpoint's, or 80.
     """
 
     frame_repeat = 1
@@ -26,15 +26,18 @@ class MelExpert(UpstreamBase):
         ckpt: str | Path | None = None,
         model_config: str | Path | None = None,
         refresh: bool = False,
-        num_mels: int = 80,
+        num_mels: int | None = None,
     ) -> None:
         super().__init__()
         del model_config, refresh  # what s3prl passes to every upstream
         if ckpt is None:
-            self.log_mel = LogMel(num_mels=num_mels)
+            self.log_mel = LogMel(num_mels=80 if num_mels is None else num_mels)
             return
         config, tensors = load_checkpoint(ckpt)
-        self.log_mel = LogMel(num_mels=config.get("num_mels", num_mels))
+        saved = config.get("num_mels", 80)
+        if num_mels not in (None, saved):
+            raise ValueError(f"{ckpt} was made with num_mels={saved}, not {num_mels}; leave the option out")
+        self.log_mel = LogMel(num_mels=saved)
         restore(self, tensors, ckpt)
 
     def get_downsample_rates(self, key: str) -> int:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from recipes_fixtures import small_corpus, small_recipe, write_corpus
 from s3prl_attention.recipes import pretrain as module
-from s3prl_attention.recipes.batches import log_mel_store
+from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, pretrain_part, read_log
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.checkpoint import load_checkpoint
+from s3prl_attention.upstream.features import LogMel
 
 TIMES = {"step_s", "data_wait_s", "elapsed_s"}
 
@@ -316,6 +317,20 @@ def test_the_loss_goes_down(corpus, tmp_path, upstream):
 def test_validation_does_not_touch_the_training(corpus, whole, tmp_path):
     pretrain(small_recipe("fixed_init", "pretrain.valid_every=1"), corpus, tmp_path)
     assert [line["loss"] for line in curve(tmp_path)] == [line["loss"] for line in curve(whole.checkpoint.parent)]
+
+
+def test_validation_is_the_same_for_every_seed_of_a_run(corpus):
+    recipe = small_recipe()
+    store = log_mel_store(corpus, 80)
+    of_seeds = [
+        module._validation(Speech(store, store.ids, LogMel(), 3, 40, recipe.pretrain, seed)) for seed in (0, 1, 2)
+    ]
+    assert sum(len(batch.keep) for batch in of_seeds[0]) == len(store), "every utterance once"
+    assert len(of_seeds[0]) > 2
+    for other in of_seeds[1:]:
+        for one, two in zip(of_seeds[0], other, strict=True):
+            assert torch.equal(one.corrupted, two.corrupted)
+            assert torch.equal(one.chosen, two.chosen)
 
 
 # --- what cannot be trained on

@@ -51,14 +51,13 @@ class InputIndependentAttention(nn.Module):
 
     def softmax(self, num_frames: int) -> Tensor:
         """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows."""
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or self.logits.is_inference():  # the last has no version to watch
             if self._shared is None:
                 return self._logits(num_frames).softmax(-1)
             if num_frames not in self._shared:
                 self._shared[num_frames] = self._logits(num_frames).softmax(-1)
             return self._shared[num_frames]
-        version = None if self.logits.is_inference() else self.logits._version
-        key = (num_frames, version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
+        key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
         if self._kept is None or self._kept[0] != key:
             self._kept = None  # the old one goes before the new one comes
             self._kept = (key, self._logits(num_frames).softmax(-1))
