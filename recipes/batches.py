@@ -67,7 +67,13 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
 
     @torch.inference_mode()
     def frames(utterance: Utterance) -> np.ndarray:
-        return log_mel.raw(read_audio(utterance.path)).numpy()
+        computed = log_mel.raw(read_audio(utterance.path)).numpy()
+        if len(computed) != utterance.num_frames:
+            raise ValueError(
+                f"{utterance.path} has changed since the corpus was loaded: {len(computed)} frames of 10 ms, not "
+                f"{utterance.num_frames}; run again"
+            )
+        return computed
 
     waiting = iter(utterances)
     with ThreadPoolExecutor(2) as pool, tqdm(total=len(utterances), desc="log-Mel", disable=None) as bar:

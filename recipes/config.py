@@ -165,6 +165,11 @@ def load_recipe(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Re
         attention = asdict(split_options(upstream, {**model, **merged.get("attention", {})})[1])
     except ValueError as error:
         wrong.append(str(error))
+    if not wrong and parts["model"].max_frames > parts["pretrain"].batch_frames:
+        wrong.append(
+            f"pretrain.batch_frames={parts['pretrain'].batch_frames} must hold at least one crop of "
+            f"model.max_frames={parts['model'].max_frames}: raise the one or lower the other"
+        )
     if wrong:
         raise ValueError("; ".join(wrong))
     return Recipe(upstream=upstream, preset=preset, attention=attention, **parts)

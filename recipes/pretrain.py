@@ -88,6 +88,8 @@ def _train(
 ) -> Pretrained:
     from tensorboardX import SummaryWriter  # here, because it takes long to import
 
+    for half_written in (*folder.glob(".step-*"), *folder.glob(".checkpoint-*")):  # by a run that was killed
+        shutil.rmtree(half_written)
     config = recipe.pretrain
     store = log_mel_store(corpus, recipe.model.num_mels)
     torch.manual_seed(seed)
@@ -105,7 +107,10 @@ def _train(
     step, elapsed_s, pending = _resume(folder, model, optimizer, made_of)
     log = Log(folder / "log.jsonl", step, pending)
     bar = tqdm(total=config.steps, initial=step, desc=f"pre-train {recipe.upstream}", disable=None)
-    with closing(SummaryWriter(str(folder / "tensorboard"))) as board, closing(speech.batches(step + 1)) as batches:
+    with (
+        closing(SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)) as board,
+        closing(speech.batches(step + 1)) as batches,
+    ):
         for batch, waited_s in batches:
             if step == config.steps:
                 break
@@ -262,7 +267,7 @@ def _resume(
 def finished(folder: Path) -> Pretrained:
     """The result of a finished run, read from its files."""
     log = read_log(folder / "log.jsonl")
-    if not log:
+    if not log or "valid_loss" not in log[-1]:
         raise ValueError(f"{folder} has a checkpoint but no log.jsonl: remove the folder and pre-train again")
     last = log[-1]
     return Pretrained(

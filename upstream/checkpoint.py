@@ -33,9 +33,9 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], config: dict[str, 
                 temporary.rename(folder)
             except BaseException:
                 (old / folder.name).rename(folder)
+                old.rmdir()
                 raise
-            finally:
-                shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.rename(folder)
     except BaseException:

@@ -64,7 +64,8 @@ class LogMel(nn.Module):
         """The log-Mel frames (T, F) before the corpus statistics are applied."""
         if wave.dim() != 1 or wave.numel() == 0:
             raise ValueError(f"a waveform must be 1-D and not empty, got shape {tuple(wave.shape)}: mix it to mono")
-        wave = wave.to(self.window.dtype)
+        precise = torch.promote_types(self.window.dtype, torch.float32)  # half precision would lose quiet speech
+        wave = wave.to(precise)
         power = wave.square().mean()
         if not torch.isfinite(power):
             raise ValueError("a waveform holds NaN or infinity: repair or remove the recording")
@@ -75,9 +76,9 @@ class LogMel(nn.Module):
         frames = num_frames(wave.numel())
         right = (frames - 1) * HOP_SAMPLES + WINDOW_SAMPLES - left - wave.numel()
         padded = nn.functional.pad(wave, (left, right))
-        windows = padded.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self.window  # (T, 400)
+        windows = padded.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self.window.to(precise)  # (T, 400)
         spectrum = torch.fft.rfft(windows, n=FFT_SAMPLES)  # (T, 257)
-        energies = (spectrum.real.square() + spectrum.imag.square()) @ self.banks  # (T, F)
+        energies = (spectrum.real.square() + spectrum.imag.square()) @ self.banks.to(precise)  # (T, F)
         return energies.clamp_min(FLOOR).log()
 
     @torch.no_grad()

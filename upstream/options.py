@@ -26,10 +26,11 @@ def typed(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     wrong = [f"no option {key!r} ({nearest(key, fields(kind))})" for key in values if key not in fields(kind)]
     known = {key: value for key, value in values.items() if key in fields(kind)}
     for key, value in known.items():
+        if isinstance(value, str) and ("${" in value or value == "???"):
+            wrong.append(f"{key} may not hold '${{' or be '???', which mean something else to OmegaConf, got {value!r}")
+            continue
         try:
             OmegaConf.merge(OmegaConf.structured(kind), {key: value})
-            if isinstance(value, str) and ("${" in value or value == "???"):
-                raise TypeError("omegaconf would not read it as text")
         except (OmegaConfBaseException, TypeError):
             hint = get_type_hints(kind)[key]
             wrong.append(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}")

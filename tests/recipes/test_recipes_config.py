@@ -224,3 +224,10 @@ def test_any_name_of_a_folder_survives_the_command_line(root):
 def test_odd_values_are_told_in_one_line(text):
     with pytest.raises(ValueError, match="data"):
         load_recipe("fixed_init", "smoke", [text])
+
+
+def test_a_batch_must_hold_a_crop():
+    with pytest.raises(
+        ValueError, match=r"pretrain.batch_frames=50 must hold at least one crop of model.max_frames=100"
+    ):
+        load_recipe("fixed_init", "smoke", ["pretrain.batch_frames=50"])

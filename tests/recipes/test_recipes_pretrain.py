@@ -460,3 +460,9 @@ def test_overrides_may_stand_where_the_help_shows_them(corpus, tmp_path):
 def test_a_device_that_is_not_there_is_told_in_one_line(corpus, tmp_path):
     with pytest.raises(SystemExit, match=r"error: .*banana"):
         main([*command(corpus, tmp_path / "run"), "--device", "banana"])
+
+
+def test_what_a_killed_save_left_behind_is_removed(corpus, tmp_path):
+    (tmp_path / ".step-00000004-abc").mkdir(parents=True)
+    pretrain(small_recipe(), corpus, tmp_path)
+    assert not list(tmp_path.glob(".step-*"))

@@ -274,3 +274,13 @@ def test_mel_of_another_size_than_asked_for_is_told(tmp_path):
 def test_mel_refuses_unknown_options():
     with pytest.raises(ValueError, match="num_mel"):
         load("mel", num_mel=40)
+
+
+@torch.no_grad()
+def test_an_expert_in_half_precision_hears_in_full():
+    expert = load("fixed_init", num_layers=1, max_frames=40).eval()
+    wave = 0.1 * torch.randn(8000)
+    full = expert([wave])["last_hidden_state"]
+    half = expert.to(torch.bfloat16)([wave])["last_hidden_state"]
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), full, atol=0.1, rtol=0.1)

@@ -83,5 +83,5 @@ def test_the_dataclass_has_the_last_word():
 
 @pytest.mark.parametrize("text", ["${home}/speech", "???"])
 def test_text_that_omegaconf_would_read_as_its_own_is_refused(text):
-    with pytest.raises(ValueError, match="name must be str"):
+    with pytest.raises(ValueError, match="model: name may not hold"):
         typed(Sample, {"name": text}, "model")
