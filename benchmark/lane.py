@@ -67,6 +67,11 @@ class OtherLoad:
         return (total - idle) * _tick_s(), total * _tick_s(), self._own_s()
 
 
+def ticks_to_s(ticks: int) -> float:
+    """Seconds of the clock ticks in which Linux counts CPU time."""
+    return ticks * _tick_s()
+
+
 def _tick_s() -> float:
     return 1 / os.sysconf("SC_CLK_TCK")
 

@@ -1,14 +1,21 @@
 """Compare whole encoders, ours and s3prl's own, at one size in one interleaved run.
 
-python -m s3prl_attention.benchmark.speed --hidden-dim 768 --num-heads 12 --num-layers 3 --batch 4 --frames 1000
+    python -m s3prl_attention.benchmark.speed --hidden-dim 768 --num-heads 12 --num-layers 3 --batch 4 --frames 1000
+
+Every encoder lives in a process of its own and works only when it is its turn, so that each has the memory allocator
+that it has in real use: ours as our commands set it up, s3prl's Mockingjay as Python starts. A second Mockingjay gets
+what ours get (freed memory kept, linear layers through oneDNN), to tell the encoder's part from the set-up's.
 """
 
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +26,23 @@ from ..upstream.allocator import keep_freed_memory
 from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
 from .environment import describe
-from .lane import exclusive_lane
+from .lane import OtherLoad, exclusive_lane, ticks_to_s
 from .settings import BASELINE
 from .statistics import ratio_spread
 from .timing import Samples, measure_interleaved
 from .workloads import train_batch, trained
 
-MOCKINGJAY = "s3prl mockingjay"
+MOCKINGJAY, TUNED_MOCKINGJAY = "s3prl mockingjay", "s3prl mockingjay, our set-up"
 INPUT_DIM = 240
+PHASES = ("inference", "training step")
 
 
 class Mockingjay(nn.Module):
-    """s3prl's Mockingjay encoder, called like ours: (frames, keep) -> hidden states. ``detour``: linear as in ours."""
+    """s3prl's Mockingjay encoder, called like ours: (frames, keep) -> hidden states. ``tuned``: linear as in ours."""
 
     positions: Tensor
 
-    def __init__(self, *, hidden_dim: int, num_heads: int, num_layers: int, num_frames: int, detour: bool) -> None:
+    def __init__(self, *, hidden_dim: int, num_heads: int, num_layers: int, num_frames: int, tuned: bool) -> None:
         super().__init__()
         from s3prl.upstream.mockingjay.model import TransformerConfig, TransformerModel
 
@@ -54,15 +62,15 @@ class Mockingjay(nn.Module):
             }
         )
         self.model = TransformerModel(config, INPUT_DIM)
-        self.context = fast_linear if detour else nullcontext
+        self.context = fast_linear if tuned else nullcontext
         self.register_buffer("positions", sinusoid(num_frames, hidden_dim))
 
     def forward(self, frames: Tensor, keep: Tensor | None) -> list[Tensor]:
         """(B, n, C) -> hidden states (B, n, D); every frame counts as valid."""
         del keep
         positions = self.positions[: frames.shape[1]].expand(len(frames), -1, -1)
+        everything = frames.new_ones(frames.shape[:2])  # left out, s3prl makes a mask of the wrong shape
         with self.context():
-            everything = frames.new_ones(frames.shape[:2])  # left out, s3prl makes a mask of the wrong shape
             return list(self.model(frames, positions, everything, output_all_encoded_layers=True))
 
 
@@ -81,37 +89,101 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    try:
-        built = _encoders(options)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    frames, chosen = train_batch((options.batch, options.frames, INPUT_DIM), PretrainConfig(), torch.device("cpu"))
     machine = describe(options.threads)
     print(f"{machine['cpu']}, {options.threads} threads, torch {machine['packages']['torch']}")
     print(f"{vars(options)}; linear layers through oneDNN: {worthwhile()}")
-    with exclusive_lane():
-        for encoder in built.values():
-            encoder.eval()
-        _table("inference", {name: _inference(encoder, frames) for name, encoder in built.items()}, options.rounds)
-        steps = {name: trained(encoder, options.hidden_dim, frames, chosen) for name, encoder in built.items()}
-        _table("training step", steps, options.rounds)
+    wanted = [*dict.fromkeys([BASELINE, *(options.upstream or names())]), MOCKINGJAY, TUNED_MOCKINGJAY]
+    try:
+        with exclusive_lane(), _workers(wanted, options) as workers:
+            own_s = partial(_cpu_s, [worker.pid for worker in workers.values()])
+            for phase in PHASES:
+                cases = {name: partial(worker.run, phase) for name, worker in workers.items()}
+                load = partial(OtherLoad, own_s=own_s)
+                _print(phase, measure_interleaved(cases, options.rounds, warmup=2, other_load=load, title=phase))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
-def _encoders(options: argparse.Namespace) -> dict[str, Any]:
+class Worker:
+    """An encoder in a process of its own; ``run`` makes it work once and waits for it."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(name, options, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self._answer()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def run(self, phase: str) -> None:
+        """One inference or one training step; raises ``ValueError`` with what went wrong there."""
+        self.pipe.send(phase)
+        self._answer()
+
+    def _answer(self) -> None:
+        try:
+            problem = self.pipe.recv()
+        except EOFError:
+            raise ValueError("the process of this encoder died: see above; is there enough memory?") from None
+        if problem:
+            raise ValueError(problem)
+
+
+@contextmanager
+def _workers(wanted: Sequence[str], options: argparse.Namespace) -> Iterator[dict[str, Worker]]:
+    workers: dict[str, Worker] = {}
+    try:
+        for name in wanted:
+            workers[name] = Worker(name, options)
+        yield workers
+    finally:
+        for worker in workers.values():
+            worker.process.terminate()
+            worker.process.join()
+
+
+def _serve(name: str, options: argparse.Namespace, pipe: Connection) -> None:
+    """The worker's process: build, then work whenever told to."""
+    torch.set_num_threads(options.threads)
+    if name != MOCKINGJAY:
+        keep_freed_memory()
+    cases: dict[str, Callable[[], None]] = {}
+    try:
+        encoder = _encoder(name, options)
+        shape = (options.batch, options.frames, INPUT_DIM)
+        frames, chosen = train_batch(shape, PretrainConfig(), torch.device("cpu"))
+        pipe.send("")
+        while True:
+            phase = pipe.recv()
+            if phase not in cases:
+                train = phase == "training step"
+                cases[phase] = (
+                    trained(encoder, options.hidden_dim, frames, chosen) if train else _inference(encoder, frames)
+                )
+            cases[phase]()
+            pipe.send("")
+    except EOFError:
+        pass  # the parent is gone
+    except Exception as error:  # told to the parent, which goes on without this encoder
+        pipe.send(f"{name}: {error}")
+
+
+def _encoder(name: str, options: argparse.Namespace) -> nn.Module:
     sizes = {key: getattr(options, key) for key in ("hidden_dim", "num_heads", "num_layers")}
-    wanted = dict.fromkeys([BASELINE, *(options.upstream or names())])
-    built: dict[str, Any] = {
-        name: load(name, **sizes, max_frames=options.frames, dropout=0.0).encoder for name in wanted
-    }
-    built[MOCKINGJAY] = Mockingjay(**sizes, num_frames=options.frames, detour=False)
-    if worthwhile():
-        built[f"{MOCKINGJAY} + oneDNN"] = Mockingjay(**sizes, num_frames=options.frames, detour=True)
-    return built
+    if name in (MOCKINGJAY, TUNED_MOCKINGJAY):
+        return Mockingjay(**sizes, num_frames=options.frames, tuned=name == TUNED_MOCKINGJAY)
+    return load(name, **sizes, max_frames=options.frames, dropout=0.0).get_submodule("encoder")
 
 
 def _inference(encoder: nn.Module, frames: Tensor) -> Callable[[], None]:
+    encoder.eval()
+
     def run() -> None:
         with torch.inference_mode():
             encoder(frames, None)
@@ -119,10 +191,20 @@ def _inference(encoder: nn.Module, frames: Tensor) -> Callable[[], None]:
     return run
 
 
-def _table(title: str, cases: dict[str, Callable[[], None]], rounds: int) -> None:
-    measured = measure_interleaved(cases, rounds, warmup=2, title=title)
+def _cpu_s(pids: Sequence[int]) -> float:
+    """CPU seconds that the workers have used (Linux; 0 elsewhere, where nothing compares them with the machine's)."""
+    total_s = 0.0
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists():
+            fields = stat.read_text().rpartition(")")[2].split()
+            total_s += ticks_to_s(int(fields[11]) + int(fields[12]))  # user and system
+    return total_s
+
+
+def _print(phase: str, measured: dict[str, Samples]) -> None:
     base = measured[BASELINE]
-    print(f"\n{title:28} {'median ms':>10}  ratio to {BASELINE}: median (quartiles)  disturbed samples")
+    print(f"\n{phase:28} {'median ms':>10}  ratio to {BASELINE}: median (quartiles)  disturbed samples")
     for name, samples in measured.items():
         print(f"{name:28} {_line(samples, base)}")
 
