@@ -15,6 +15,8 @@ from torch.nn import functional
 from .kernels.input_independent import InputIndependentAttention
 from .kernels.onednn import fast_linear
 
+WEIGHT_INITS = ("unit", "bert", "mixed")
+
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -31,6 +33,8 @@ class EncoderOptions:
         attention_dropout: of attention weights in training; PyTorch has no fused kernel for it on CPUs.
         stack: consecutive 10 ms frames joined to one input frame.
         num_mels: Mel bands of a 10 ms frame.
+        weight_init: how linear weights start: ``unit`` N(0, 1 / inputs), outputs as large as inputs; ``bert``
+            N(0, 0.02), as in Mockingjay; ``mixed`` the first for the input layer, the second elsewhere.
     """
 
     hidden_dim: int = 64
@@ -43,12 +47,15 @@ class EncoderOptions:
     attention_dropout: float = 0.0
     stack: int = 3
     num_mels: int = 80
+    weight_init: str = "unit"
 
     def __post_init__(self) -> None:
         """Refuse sizes that no encoder can have."""
         for name in ("hidden_dim", "num_heads", "num_layers", "ffn_ratio", "max_frames", "stack", "num_mels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight_init not in WEIGHT_INITS:
+            raise ValueError(f"weight_init must be one of {', '.join(WEIGHT_INITS)}, got {self.weight_init!r}")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
@@ -138,6 +145,15 @@ class Encoder(nn.Module):
             for index in range(self.num_layers):
                 states.append(self.layers[index % len(self.layers)](states[-1], keep))
         return states
+
+
+def initialise(encoder: Encoder, weight_init: str) -> None:
+    """Start every linear layer of an encoder as ``EncoderOptions.weight_init`` says; biases are zero."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            unit = weight_init == "unit" or (weight_init == "mixed" and module is encoder.input)
+            nn.init.normal_(module.weight, std=module.in_features**-0.5 if unit else 0.02)
+            nn.init.zeros_(module.bias)
 
 
 def sinusoid(num_frames: int, hidden_dim: int) -> Tensor:

@@ -152,3 +152,16 @@ def test_sizes_that_no_encoder_can_have_are_refused(options, message):
 def test_the_input_is_as_wide_as_its_stacked_mel_bands():
     assert EncoderOptions(stack=3, num_mels=40).input_dim == 120
     assert encoder("self_attention", stack=2, num_mels=5).input.in_features == 10
+
+
+@pytest.mark.parametrize(("weight_init", "inside"), [("unit", 256**-0.5), ("bert", 0.02), ("mixed", 0.02)])
+def test_linear_weights_start_as_asked(weight_init, inside):
+    encoder = load("self_attention", hidden_dim=256, num_layers=1, weight_init=weight_init).encoder
+    assert float(encoder.layers[0].ffn_in.weight.std()) == pytest.approx(inside, rel=0.05)
+    assert float(encoder.input.weight.std()) == pytest.approx(0.02 if weight_init == "bert" else 240**-0.5, rel=0.05)
+    assert not encoder.layers[0].ffn_in.bias.any()
+
+
+def test_an_unknown_start_is_told():
+    with pytest.raises(ValueError, match="weight_init must be one of unit, bert, mixed, got 'brt'"):
+        load("self_attention", weight_init="brt")
