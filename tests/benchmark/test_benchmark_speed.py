@@ -4,7 +4,20 @@ import pytest
 
 from s3prl_attention.benchmark import speed
 
-TINY = ["--hidden-dim", "32", "--num-heads", "8", "--num-layers", "1", "--batch", "1", "--frames", "20", "--rounds", "1"]
+TINY = [
+    "--hidden-dim",
+    "32",
+    "--num-heads",
+    "8",
+    "--num-layers",
+    "1",
+    "--batch",
+    "1",
+    "--frames",
+    "20",
+    "--rounds",
+    "1",
+]
 
 
 def tables(text: str) -> dict[str, dict[str, str]]:
