@@ -1,7 +1,6 @@
 """The comparison with s3prl's own encoder runs, and an encoder that fails does not end it."""
 
 import pytest
-
 from s3prl_attention.benchmark import speed
 
 TINY = [
