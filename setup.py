@@ -27,8 +27,7 @@ setup(
     python_requires=">=3.10",
     packages=list(package_dirs()),
     package_dir=package_dirs(),
-    package_data={"": ["*.yaml", "*.md", "py.typed"]},
-    include_package_data=True,
+    package_data={"": ["*.yaml", "*.md"], "s3prl_attention.recipes": ["presets/*.yaml"]},
     scripts=["run_benchmark.py"],
     install_requires=[
         "torch>=2.4",
