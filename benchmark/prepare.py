@@ -15,8 +15,8 @@ from .. import downstream
 from ..downstream.hidden_states import extract
 from ..recipes.batches import log_mel_store
 from ..recipes.config import DataConfig
-from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir, load_corpus
-from ..recipes.pretrain import Pretrained, pretrain, pretrain_part
+from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir
+from ..recipes.pretrain import Pretrained, named_corpus, pretrain, pretrain_part
 from ..upstream import load
 from ..upstream.mel import MelExpert
 from .settings import MEL, Study
@@ -46,14 +46,8 @@ class Prepared:
 
 
 def load_speech(data: DataConfig) -> Speech:
-    """Load the corpus that a configuration names."""
-    corpus = load_corpus(
-        data.corpus,
-        root=Path(data.root) if data.root else None,
-        size=data.size,
-        seed=data.seed,
-        alignments=Path(data.alignments) if data.alignments else None,
-    )
+    """The two parts of the corpus that a configuration names."""
+    corpus = named_corpus(data)
     probing = corpus.select(*data.probe_subsets) if data.probe_subsets else corpus
     return Speech(pretrain_part(corpus, data.pretrain_subsets), probing)
 

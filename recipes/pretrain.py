@@ -29,7 +29,7 @@ from ..upstream.checkpoint import load_checkpoint, restore, save_checkpoint
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
-from .config import Recipe, as_overrides, load_recipe, presets
+from .config import DataConfig, Recipe, as_overrides, load_recipe, presets
 from .corpora import Corpus, load_corpus
 from .objective import ReconstructionHead, masked_l1
 
@@ -289,6 +289,17 @@ def check_device(device: str) -> None:
         raise ValueError(f"the device {device!r} cannot be used ({reason}): give --device cpu") from None
 
 
+def named_corpus(data: DataConfig) -> Corpus:
+    """Load the corpus that a configuration names."""
+    return load_corpus(
+        data.corpus,
+        root=Path(data.root) if data.root else None,
+        size=data.size,
+        seed=data.seed,
+        alignments=Path(data.alignments) if data.alignments else None,
+    )
+
+
 def pretrain_part(corpus: Corpus, subsets: Sequence[str]) -> Corpus:
     """The subsets to pre-train on: those named, else all called train*, else all."""
     train = [name for name in corpus.subsets() if name.startswith("train")]
@@ -316,13 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)
         data = recipe.data
-        corpus = load_corpus(
-            data.corpus,
-            root=Path(data.root) if data.root else None,
-            size=data.size,
-            seed=data.seed,
-            alignments=Path(data.alignments) if data.alignments else None,
-        )
+        corpus = named_corpus(data)
         done = pretrain(recipe, pretrain_part(corpus, data.pretrain_subsets), options.out, options.seed, options.device)
     except ValueError as error:
         sys.exit(f"error: {error}")
