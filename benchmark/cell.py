@@ -179,7 +179,7 @@ def _facts(study: Study) -> dict[str, Any]:
         frames = stacked_frames(MACS_S, model.stack)
         attention = info.macs(frames, model.hidden_dim, model.num_heads, **study.recipe.attention)
         layer = attention + 2 * model.ffn_ratio * frames * model.hidden_dim**2
-        title, order = info.title, info.order
+        title, order = info.title, info.order_with(study.recipe.attention)
         macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
     hashed = source_hash(study.upstream)
     return {"name": study.upstream, "title": title, "source_hash": hashed, "macs_10s": macs, "order": order}

@@ -1,14 +1,22 @@
 """What an attention folder must offer, as types: the module itself and the facts beside it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from .plugins import UPSTREAMS
 
-__all__ = ["UPSTREAMS", "Attention", "AttentionInfo", "Entry", "entry"]
+__all__ = ["UPSTREAMS", "Attention", "AttentionInfo", "Entry", "Variant", "entry"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another way in which an attention can be computed: own options, and the order that comes with them."""
+
+    options: Mapping[str, Any]
+    order: str
 
 
 @dataclass(frozen=True)
@@ -18,13 +26,16 @@ class AttentionInfo:
     Args:
         title: as a table should print it.
         paper: where the definition comes from.
-        family: ``baseline``, ``sparse``, ``lsh``, ``synthesizer``, ``proposal`` or ``control``.
+        family: ``baseline``, ``sparse``, ``lsh``, ``routing``, ``synthesizer``, ``fixed``, ``proposal`` or ``control``.
         input_dependent: whether the attention weights depend on the input.
-        order: time in the number of frames n: ``n``, ``n log n``, ``n^1.5`` or ``n^2``.
+        order: time in the number of frames n: ``n``, ``n log n``, ``n^1.5`` or ``n^2``, with the default options.
         macs: closed form of the multiply-accumulates of one utterance, projections included:
             ``macs(num_frames, hidden_dim, num_heads, **own options) -> int``.
         min_heads: the fewest heads with which it is defined.
         length_bound: whether it has parameters for ``max_frames`` positions and none beyond.
+        selects_keys: whether each query attends to keys picked by rank, so that a rounded input may pick others.
+        variants: options that change how it is computed, by name; checks and audit go through each.
+        note: what a reader of the leaderboard must know about its row.
     """
 
     title: str
@@ -35,6 +46,16 @@ class AttentionInfo:
     macs: Callable[..., int]
     min_heads: int = 1
     length_bound: bool = False
+    selects_keys: bool = False
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    note: str = ""
+
+    def order_with(self, options: Mapping[str, Any]) -> str:
+        """The order under these own options, as plain values."""
+        for variant in self.variants.values():
+            if all(options.get(key) == value for key, value in variant.options.items()):
+                return variant.order
+        return self.order
 
 
 class Attention(Protocol):
@@ -55,13 +76,23 @@ class Attention(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One attention folder, imported."""
+    """One attention folder, imported; ``variant`` names one of ``info.variants``, or is empty for the defaults."""
 
     name: str
     attention: Callable[..., nn.Module]
     options: type
     info: AttentionInfo
     attend: Callable[[Any, Tensor, Tensor | None], Tensor]
+    variant: str = ""
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """All own options as plain values."""
+        return {**asdict(self.options()), **(self.info.variants[self.variant].options if self.variant else {})}
+
+    def variants(self) -> list["Entry"]:
+        """The entry itself, then one for each variant."""
+        return [self, *(replace(self, variant=name) for name in self.info.variants)]
 
 
 def entry(name: str) -> Entry:
