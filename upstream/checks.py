@@ -30,7 +30,9 @@ def check_upstream(name: str) -> None:
     results = run_checks(name)
     broken = [f"{check}: {message}" for check, message in results.items() if message]
     if broken:
-        raise AssertionError(f"the upstream {name!r} breaks {len(broken)} of {len(results)} rules\n" + "\n".join(broken))
+        raise AssertionError(
+            f"the upstream {name!r} breaks {len(broken)} of {len(results)} rules\n" + "\n".join(broken)
+        )
 
 
 def run_checks(name: str) -> dict[str, str]:
@@ -286,7 +288,14 @@ def attention_heads(found: Entry) -> int:
 
 def _sizes(found: Entry) -> dict[str, Any]:
     heads = attention_heads(found)
-    return {"hidden_dim": 8 * heads, "num_heads": heads, "num_layers": 2, "max_frames": MAX_FRAMES, "dropout": 0.0, **found.own}
+    return {
+        "hidden_dim": 8 * heads,
+        "num_heads": heads,
+        "num_layers": 2,
+        "max_frames": MAX_FRAMES,
+        "dropout": 0.0,
+        **found.own,
+    }
 
 
 def _expert_class(found: Entry) -> Callable[..., Any]:
