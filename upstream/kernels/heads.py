@@ -5,6 +5,7 @@ Legend: B batch, n frames, D model dim, H heads, K head dim.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -29,3 +30,17 @@ def masked_softmax(logits: Tensor, keep: Tensor | None) -> Tensor:
     keys, queries = keep[:, None, None, :], keep[:, None, :, None]  # (B, 1, 1, n), (B, 1, n, 1)
     weights = logits.masked_fill(~keys, torch.finfo(logits.dtype).min).softmax(-1)
     return weights.masked_fill(~(keys & queries), 0.0)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None, dropout: float) -> Tensor:
+    """softmax(Q K^T / sqrt K) V over valid keys in PyTorch's fused kernel, which never holds the maps.
+
+    Args:
+        query: (B, H, n, K), as ``key`` and ``value`` are.
+        keep: (B, n) bool, True = valid; an utterance without a valid frame gives numbers that mean nothing, but no NaN.
+        dropout: share of the weights dropped; 0 in evaluation.
+    """
+    mask = None
+    if keep is not None:
+        mask = (keep | ~keep.any(1, keepdim=True))[:, None, None, :]  # (B, 1, 1, n)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)

@@ -1,9 +1,11 @@
-"""The plain form of input-independent attention, in which the references of its family are written."""
+"""The plain forms in which the references of families are written: trained maps, and dense attention under a rule."""
 
 from torch import Tensor
 
 from .heads import masked_softmax, merge_heads, split_heads, zero_padding
 from .input_independent import InputIndependentAttention
+from .patterns import Rule, pattern_maps
+from .shared_qk import SharedQueryKey
 
 
 def attend_input_independent(core: InputIndependentAttention, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -12,3 +14,9 @@ def attend_input_independent(core: InputIndependentAttention, x: Tensor, keep: T
     logits = core.logits[:, :num_frames, :num_frames].expand(batch, -1, -1, -1)  # (B, H, n, n)
     values = split_heads(core.value(x), core.num_heads)
     return zero_padding(core.output(merge_heads(masked_softmax(logits, keep) @ values)), keep)
+
+
+def attend_pattern(shared: SharedQueryKey, x: Tensor, keep: Tensor | None, rule: Rule) -> Tensor:
+    """Dense attention with k = q, masked to what the rule allows: (B, n, D) -> (B, n, D)."""
+    query, value = shared(x)
+    return shared.join(pattern_maps(query, keep, rule) @ value, keep)

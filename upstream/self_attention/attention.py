@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from ..contract import AttentionInfo
-from ..kernels.heads import masked_softmax, merge_heads, split_heads, zero_padding
+from ..kernels.heads import fused_attention, masked_softmax, merge_heads, split_heads, zero_padding
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D)."""
         query, key, value = self.project(x)
-        mask = None
-        if keep is not None:
-            keys = keep | ~keep.any(1, keepdim=True)  # an utterance without a valid frame must not become NaN
-            mask = keys[:, None, None, :]  # (B, 1, 1, n)
-        dropout = self.dropout if self.training else 0.0
-        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = fused_attention(query, key, value, keep, self.dropout if self.training else 0.0)
         return zero_padding(self.output(merge_heads(mixed)), keep)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Self-attention whose keys are its queries."""

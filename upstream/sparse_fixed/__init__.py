@@ -1,0 +1,1 @@
+"""Sparse attention, fixed: blocks, and the last frame of every block."""

@@ -1,0 +1,47 @@
+"""Sparse attention, fixed: half of the heads see their block of l frames, the others the last frame of every block."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..contract import AttentionInfo
+from ..kernels.shared_qk import projection_macs
+from ..kernels.sparse import blocks, blocks_macs, stride_of, summaries, summaries_macs
+from ..kernels.sparse_attention import SparseAttention
+
+
+@dataclass(frozen=True)
+class Options:
+    """Fixed sparse attention has no options of its own."""
+
+
+def rule(query: Tensor, at: Tensor, length: int) -> Tensor:
+    """Who may look at whom, (H, m, m) bool, for m valid frames at positions ``at`` of an utterance of ``length``."""
+    num_heads, stride = query.shape[0], stride_of(length)
+    i, j = at[:, None], at[None, :]
+    first = i // stride == j // stride
+    second = (j % stride == stride - 1).expand(len(at), -1)
+    half = num_heads // 2
+    return torch.cat([first.expand(half, -1, -1), second.expand(num_heads - half, -1, -1)])
+
+
+def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
+    """Multiply-accumulates of one utterance: three projections, blocks, summary columns."""
+    head_dim, half = hidden_dim // num_heads, num_heads // 2
+    patterns = blocks_macs(num_frames, half, head_dim) + summaries_macs(num_frames, num_heads - half, head_dim)
+    return projection_macs(num_frames, hidden_dim) + patterns
+
+
+Attention = partial(SparseAttention, kernels=(blocks, summaries), rule=rule)
+
+INFO = AttentionInfo(
+    title="Sparse (fixed)",
+    paper="Child et al., Generating Long Sequences with Sparse Transformers, 2019",
+    family="sparse",
+    input_dependent=True,
+    order="n^1.5",
+    macs=macs,
+    min_heads=2,
+)

@@ -1,0 +1,1 @@
+"""Sparse attention, strided: the neighbourhood, and every l-th frame."""

@@ -1,0 +1,7 @@
+"""The s3prl upstream ``sparse_strided``."""
+
+from functools import partial
+
+from ..expert import UpstreamExpert as _UpstreamExpert
+
+UpstreamExpert = partial(_UpstreamExpert, "sparse_strided")
