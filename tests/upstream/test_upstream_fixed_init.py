@@ -7,7 +7,7 @@ import pytest
 import torch
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.fixed_init.attention import Attention
-from s3prl_attention.upstream.fixed_init.maps import NAMES, hand_crafted, start_logits
+from s3prl_attention.upstream.kernels.hand_crafted import NAMES, hand_crafted, start_logits
 
 # The seven rules at n = 6: the weights of each row, and what they are divided by where their sum is not 1.
 BY_HAND = {

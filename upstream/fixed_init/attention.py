@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..contract import AttentionInfo
+from ..kernels.hand_crafted import NAMES, hand_crafted, start_logits
 from ..kernels.input_independent import InputIndependentAttention, macs
 from ..registry import nearest
-from .maps import NAMES, hand_crafted, start_logits
 
 INITS = ("log", "raw", "random")
 

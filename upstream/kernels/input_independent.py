@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from .heads import masked_softmax, zero_padding
+from .lengths import refuse_beyond
 
 
 class InputIndependentAttention(nn.Module):
@@ -78,11 +79,7 @@ class InputIndependentAttention(nn.Module):
         return super().train(mode)
 
     def _logits(self, num_frames: int) -> Tensor:
-        if num_frames > self.max_frames:
-            raise ValueError(
-                f"{num_frames} stacked frames are more than max_frames={self.max_frames}, for which this attention has "
-                f"weights: pre-train with a larger max_frames, or load the upstream with long_input=windows"
-            )
+        refuse_beyond(self.max_frames, num_frames)
         return self.logits[:, :num_frames, :num_frames]
 
     def _mix_each(self, values: Tensor, keep: Tensor | None) -> Tensor:
