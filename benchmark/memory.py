@@ -42,18 +42,18 @@ def _measure(spec: dict) -> dict[str, int]:
     torch.set_num_threads(spec["threads"])
     device = torch.device(spec["device"])
     study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
-    _load_libraries(device)
-    start = _start_count(device)
+    load_libraries(device)
+    start = start_count(device)
     longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
     inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()
-    inferred = _peak_bytes(device) - start
+    inferred = peak_bytes(device) - start
     train = train_step(study.recipe, study.timing, device)
     for _ in range(2):  # the optimiser's state comes with the first step
         train()
-    return {"inference_bytes": max(0, inferred), "train_bytes": max(0, _peak_bytes(device) - start)}
+    return {"inference_bytes": max(0, inferred), "train_bytes": max(0, peak_bytes(device) - start)}
 
 
-def _load_libraries(device: "torch.device") -> None:
+def load_libraries(device: "torch.device") -> None:
     """Let PyTorch load all that a first step loads, before the count starts."""
     import torch
 
@@ -63,14 +63,14 @@ def _load_libraries(device: "torch.device") -> None:
     optimizer.step()
 
 
-def _start_count(device: "torch.device") -> int:
+def start_count(device: "torch.device") -> int:
     """Bytes in use now; on Linux the peak so far (imports, above all) is forgotten."""
     if device.type != "cuda" and Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")
-    return _peak_bytes(device)
+    return peak_bytes(device)
 
 
-def _peak_bytes(device: "torch.device") -> int:
+def peak_bytes(device: "torch.device") -> int:
     """The most bytes that were in use at once."""
     import torch
 

@@ -13,9 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +23,11 @@ from ..upstream.allocator import keep_freed_memory
 from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
 from .environment import describe
-from .lane import OtherLoad, exclusive_lane, ticks_to_s
+from .lane import OtherLoad, exclusive_lane
 from .settings import BASELINE
 from .statistics import ratio_spread
 from .timing import Samples, measure_interleaved
+from .workers import Worker, cpu_s
 from .workloads import train_batch, trained
 
 MOCKINGJAY, TUNED_MOCKINGJAY = "s3prl mockingjay", "s3prl mockingjay, our set-up"
@@ -95,44 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = [*dict.fromkeys([BASELINE, *(options.upstream or names())]), MOCKINGJAY, TUNED_MOCKINGJAY]
     try:
         with exclusive_lane(), _workers(wanted, options) as workers:
-            own_s = partial(_cpu_s, [worker.pid for worker in workers.values()])
+            own_s = partial(cpu_s, [worker.pid for worker in workers.values()])
             for phase in PHASES:
-                cases = {name: partial(worker.run, phase) for name, worker in workers.items()}
+                cases = {name: partial(worker.ask, phase) for name, worker in workers.items()}
                 load = partial(OtherLoad, own_s=own_s)
                 _print(phase, measure_interleaved(cases, options.rounds, warmup=2, other_load=load, title=phase))
     except ValueError as error:
         sys.exit(f"error: {error}")
-
-
-class Worker:
-    """An encoder in a process of its own; ``run`` makes it work once and waits for it."""
-
-    def __init__(self, name: str, options: argparse.Namespace) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(name, options, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self._answer()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        assert self.process.pid is not None
-        return self.process.pid
-
-    def run(self, phase: str) -> None:
-        """One inference or one training step; raises ``ValueError`` with what went wrong there."""
-        self.pipe.send(phase)
-        self._answer()
-
-    def _answer(self) -> None:
-        try:
-            problem = self.pipe.recv()
-        except EOFError:
-            raise ValueError("the process of this encoder died: see above; is there enough memory?") from None
-        if problem:
-            raise ValueError(problem)
 
 
 @contextmanager
@@ -140,38 +107,32 @@ def _workers(wanted: Sequence[str], options: argparse.Namespace) -> Iterator[dic
     workers: dict[str, Worker] = {}
     try:
         for name in wanted:
-            workers[name] = Worker(name, options)
+            workers[name] = Worker(partial(_worker, name, options), name)
         yield workers
     finally:
         for worker in workers.values():
-            worker.process.terminate()
-            worker.process.join()
+            worker.stop()
 
 
-def _serve(name: str, options: argparse.Namespace, pipe: Connection) -> None:
-    """The worker's process: build, then work whenever told to."""
+def _worker(name: str, options: argparse.Namespace) -> Callable[[str], None]:
+    """In the worker's process: one inference or one training step for each phase asked for."""
     torch.set_num_threads(options.threads)
     if name != MOCKINGJAY:
         keep_freed_memory()
     cases: dict[str, Callable[[], None]] = {}
-    try:
-        encoder = _encoder(name, options)
-        shape = (options.batch, options.frames, INPUT_DIM)
-        frames, chosen = train_batch(shape, PretrainConfig(), torch.device("cpu"))
-        pipe.send("")
-        while True:
-            phase = pipe.recv()
-            if phase not in cases:
-                train = phase == "training step"
-                cases[phase] = (
-                    trained(encoder, options.hidden_dim, frames, chosen) if train else _inference(encoder, frames)
-                )
-            cases[phase]()
-            pipe.send("")
-    except EOFError:
-        pass  # the parent is gone
-    except Exception as error:  # told to the parent, which goes on without this encoder
-        pipe.send(f"{name}: {error}")
+    encoder = _encoder(name, options)
+    shape = (options.batch, options.frames, INPUT_DIM)
+    frames, chosen = train_batch(shape, PretrainConfig(), torch.device("cpu"))
+
+    def run(phase: str) -> None:
+        if phase not in cases:
+            train = phase == "training step"
+            cases[phase] = (
+                trained(encoder, options.hidden_dim, frames, chosen) if train else _inference(encoder, frames)
+            )
+        cases[phase]()
+
+    return run
 
 
 def _encoder(name: str, options: argparse.Namespace) -> nn.Module:
@@ -189,17 +150,6 @@ def _inference(encoder: nn.Module, frames: Tensor) -> Callable[[], None]:
             encoder(frames, None)
 
     return run
-
-
-def _cpu_s(pids: Sequence[int]) -> float:
-    """CPU seconds that the workers have used (Linux; 0 elsewhere, where nothing compares them with the machine's)."""
-    total_s = 0.0
-    for pid in pids:
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists():
-            fields = stat.read_text().rpartition(")")[2].split()
-            total_s += ticks_to_s(int(fields[11]) + int(fields[12]))  # user and system
-    return total_s
 
 
 def _print(phase: str, measured: dict[str, Samples]) -> None:
