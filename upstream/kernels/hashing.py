@@ -1,0 +1,30 @@
+"""Sign random projections: the hash by which the LSH family tells which keys are likely to matter to a query.
+
+Legend: B batch, H heads, n frames, S size of a transformed query or key.
+"""
+
+import torch
+from torch import Tensor
+
+
+def directions(num_heads: int, size: int, num_bits: int, seed: int) -> Tensor:
+    """Gaussian directions (H, S, bits), one set for each head, a function of the seed alone."""
+    return torch.randn(num_heads, size, num_bits, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def signs(x: Tensor, directions: Tensor) -> Tensor:
+    """On which side of each direction x (B, H, n, S) lies: (B, H, n, bits), float32, 1 or -1.
+
+    A positive scale of a row cannot change its signs. Always computed in float32, under autocast too.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        projected = x.float() @ directions.float()
+    return torch.where(projected >= 0, 1.0, -1.0)
+
+
+def codes(signs: Tensor) -> Tensor:
+    """The first bits (at most 24) of hashes (B, H, n, bits) as one number each, (B, H, n) int64."""
+    bits = (signs[..., :24] > 0).float()
+    powers = 2.0 ** torch.arange(bits.shape[-1], device=bits.device)[:, None]
+    return (bits @ powers).squeeze(-1).long()  # exact: float32 holds 24 bits

@@ -1,0 +1,7 @@
+"""The s3prl upstream ``sign_alsh``."""
+
+from functools import partial
+
+from ..expert import UpstreamExpert as _UpstreamExpert
+
+UpstreamExpert = partial(_UpstreamExpert, "sign_alsh")

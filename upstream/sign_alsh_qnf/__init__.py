@@ -1,0 +1,1 @@
+"""Sign-ALSH with query normalisation first."""

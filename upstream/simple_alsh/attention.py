@@ -1,0 +1,35 @@
+"""Simple-ALSH: keys and queries scaled into the unit ball and lifted onto the sphere, each in its own coordinate.
+
+Legend: n frames, K head dim, M (..., 1, 1) the largest norm among an utterance's valid keys of a head.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..kernels.lsh import LshAttention, LshOptions, Transforms, lsh_info
+from ..kernels.transforms import height, pad
+
+Options = LshOptions
+
+
+def keys(key: Tensor, largest: Tensor) -> Tensor:
+    """P(k) = [u; 0; sqrt(1 - |u|^2)], u = k / M: (..., n, K) -> (..., n, K + 2)."""
+    scaled = key / largest
+    return torch.cat([pad(scaled, (0, 1)), height(scaled, 1.0)], dim=-1)
+
+
+def queries(query: Tensor, largest: Tensor) -> Tensor:
+    """Q(q) = [w; sqrt(1 - |w|^2); 0], w = q / max |q|, which is M, because k = q: (..., n, K) -> (..., n, K + 2)."""
+    scaled = query / largest
+    return pad(torch.cat([scaled, height(scaled, 1.0)], dim=-1), (0, 1))
+
+
+Attention = partial(LshAttention, transforms=Transforms(keys, queries, num_extra=2))
+
+INFO = lsh_info(
+    title="Simple-ALSH",
+    paper="Neyshabur & Srebro, On Symmetric and Asymmetric LSHs for Inner Product Search, ICML 2015",
+    num_extra=2,
+)

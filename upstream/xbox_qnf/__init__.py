@@ -1,0 +1,1 @@
+"""XBOX with query normalisation first."""
