@@ -13,9 +13,13 @@ NUM_POWERS = 2  # m of Sign-ALSH
 U = 0.75  # what Sign-ALSH scales the largest norm to
 
 
-def height(x: Tensor, radius: Tensor | float) -> Tensor:
-    """sqrt(radius^2 - |x|^2), the coordinate that lifts x (..., n, K) onto a sphere: (..., n, 1)."""
-    return (radius**2 - x.square().sum(-1, keepdim=True)).clamp_min(0).sqrt()
+def height(x: Tensor, largest: Tensor) -> Tensor:
+    """sqrt(M^2 - |x|^2), the coordinate that lifts x (..., n, K) onto the sphere of radius M: (..., n, 1).
+
+    As (M - |x|) (M + |x|), which is exactly 0 where |x| is M: a root would make much of the rounding of a difference.
+    """
+    norm = x.norm(dim=-1, keepdim=True)
+    return ((largest - norm) * (largest + norm)).clamp_min(0).sqrt()
 
 
 def lifted(key: Tensor, largest: Tensor) -> Tensor:

@@ -16,14 +16,12 @@ Options = LshOptions
 
 def keys(key: Tensor, largest: Tensor) -> Tensor:
     """P(k) = [u; 0; sqrt(1 - |u|^2)], u = k / M: (..., n, K) -> (..., n, K + 2)."""
-    scaled = key / largest
-    return torch.cat([pad(scaled, (0, 1)), height(scaled, 1.0)], dim=-1)
+    return torch.cat([pad(key, (0, 1)), height(key, largest)], dim=-1) / largest
 
 
 def queries(query: Tensor, largest: Tensor) -> Tensor:
     """Q(q) = [w; sqrt(1 - |w|^2); 0], w = q / max |q|, which is M, because k = q: (..., n, K) -> (..., n, K + 2)."""
-    scaled = query / largest
-    return pad(torch.cat([scaled, height(scaled, 1.0)], dim=-1), (0, 1))
+    return pad(torch.cat([query, height(query, largest)], dim=-1), (0, 1)) / largest
 
 
 Attention = partial(LshAttention, transforms=Transforms(keys, queries, num_extra=2))

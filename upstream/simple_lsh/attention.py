@@ -5,18 +5,17 @@ Legend: n frames, K head dim, M (..., 1, 1) the largest norm among an utterance'
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from ..kernels.lsh import LshAttention, LshOptions, Transforms, lsh_info
-from ..kernels.transforms import height, normalize, pad
+from ..kernels.transforms import lifted, normalize, pad
 
 Options = LshOptions
 
 
 def keys(key: Tensor, largest: Tensor) -> Tensor:
     """P(k) = [k / M; sqrt(1 - |k|^2 / M^2)]: (..., n, K) -> (..., n, K + 1)."""
-    return torch.cat([key / largest, height(key / largest, 1.0)], dim=-1)
+    return lifted(key, largest) / largest
 
 
 def queries(query: Tensor, largest: Tensor) -> Tensor:
