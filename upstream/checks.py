@@ -219,8 +219,8 @@ def maps(found: Entry) -> None:
 @_check
 def cost(found: Entry) -> None:
     """The closed form counts the products that are computed."""
-    attention, dim = _attention(found)
     for num_frames in (64, 100):
+        attention, dim = _attention(found, max_frames=num_frames)
         x, _ = _batch(dim, (num_frames,))
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _counter() as counter:
             attention(x, None)
@@ -306,12 +306,11 @@ def _expert(found: Entry) -> Any:
     return _expert_class(found)(**_sizes(found))
 
 
-def _attention(found: Entry) -> tuple[Any, int]:
-    sizes = _sizes(found)
-    attention = found.attention(
-        hidden_dim=sizes["hidden_dim"], num_heads=sizes["num_heads"], max_frames=MAX_FRAMES, dropout=0.0, **found.own
-    )
-    return attention.eval(), sizes["hidden_dim"]
+def _attention(found: Entry, max_frames: int = MAX_FRAMES) -> tuple[Any, int]:
+    heads = attention_heads(found)
+    dim = 8 * heads
+    attention = found.attention(hidden_dim=dim, num_heads=heads, max_frames=max_frames, dropout=0.0, **found.own)
+    return attention.eval(), dim
 
 
 def _batch(dim: int, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention as attend
 
 from .exact_keys import tie_order
 from .hashing import codes
+from .heads import take_frames
 
 BLOCK = 32  # queries that look at one window
 WINDOW = 4  # keys of a window as a multiple of the keys of a query
@@ -33,16 +34,16 @@ def bucketed(
     """
     num_frames = query.shape[2]
     chosen, windows, blocks = _choose(keep, key_signs, query_signs, num_keys)
-    queries, own_values = (_take(x, blocks) for x in (query, value))  # (B, H, c, b, K)
-    keys = torch.cat([_take(query, windows), queries], dim=3)  # (B, H, c, w + b, K)
-    values = torch.cat([_take(value, windows), own_values], dim=3)
+    queries, own_values = (take_frames(x, blocks) for x in (query, value))  # (B, H, c, b, K)
+    keys = torch.cat([take_frames(query, windows), queries], dim=3)  # (B, H, c, w + b, K)
+    values = torch.cat([take_frames(value, windows), own_values], dim=3)
     itself = torch.eye(BLOCK, dtype=torch.bool, device=query.device).expand(*chosen.shape[:3], -1, -1)
     mask = torch.cat([chosen, itself], dim=-1)
     parts = (x.flatten(0, 1) for x in (queries, keys, values))
     mixed = attend(*parts, attn_mask=mask.flatten(0, 1), dropout_p=dropout)
     mixed = mixed.view(*queries.shape).flatten(2, 3)[:, :, :num_frames]
     place = blocks.flatten(2)[:, :, :num_frames].argsort(-1)  # where in the sorted order each query stands
-    return _take(mixed, place)
+    return take_frames(mixed, place)
 
 
 @torch.no_grad()
@@ -66,21 +67,13 @@ def _choose(
     at = start[..., None] + torch.arange(width, device=keep.device)  # (B, H, c, w)
     windows = sorted_keys.indices.gather(-1, at.flatten(2)).view(at.shape)
     blocks = pad(sorted_queries.indices, (0, num_blocks * BLOCK - num_frames)).unflatten(-1, (num_blocks, BLOCK))
-    scores = _take(query_signs, blocks) @ _take(key_signs, windows).transpose(-1, -2)  # (B, H, c, b, w)
+    scores = take_frames(query_signs, blocks) @ take_frames(key_signs, windows).transpose(-1, -2)  # (B, H, c, b, w)
     queries, keys = blocks[..., None], windows[..., None, :]
     scores += tie_order(queries, keys)
     scores.masked_fill_((queries == keys) | (at >= num_valid[..., None])[..., None, :], float("-inf"))
     top = scores.topk(min(num_keys - 1, width), dim=-1, sorted=False)
     chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, top.indices, top.values > float("-inf"))
     return chosen, windows, blocks
-
-
-def _take(x: Tensor, frames: Tensor) -> Tensor:
-    """Rows of x (B, H, n, K) by frame number (B, H, ...): (B, H, ..., K)."""
-    batch, num_heads, num_frames, size = x.shape
-    first = num_frames * torch.arange(batch * num_heads, device=x.device)
-    rows = first.view(batch, num_heads, *[1] * (frames.dim() - 2)) + frames
-    return x.reshape(-1, size).index_select(0, rows.flatten()).view(*frames.shape, size)
 
 
 def bucketed_macs(num_frames: int, hidden_dim: int, num_heads: int, num_bits: int, num_keys: int) -> int:

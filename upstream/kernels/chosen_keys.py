@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
+from .heads import take_frames
+
 DENSE_BELOW = 16  # with fewer frames than this times m, a masked product is faster than gathering keys one by one
 
 
@@ -19,23 +21,19 @@ def attend_chosen(
     Args:
         query: (B, H, c, K).
         key: (B, H, n, K), as ``value`` is.
-        chosen: (B, H, c, m) int64, which keys; no key twice.
+        chosen: (B, H, c, m) int64, which keys; no key twice among those that are ``ok``.
         ok: (B, H, c, m) bool, False where ``chosen`` is to be left out; every query has at least one.
         dropout: share of the weights dropped; 0 in evaluation.
 
     Returns:
         (B, H, c, K).
     """
-    batch, num_heads, num_frames, head_dim = key.shape
-    num_keys = chosen.shape[-1]
-    if is_dense(num_frames, num_keys):
-        mask = torch.zeros(*chosen.shape[:3], num_frames, dtype=torch.bool, device=key.device)
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask.scatter_(-1, chosen, ok), dropout_p=dropout
-        )
-    first = num_frames * torch.arange(batch * num_heads, device=key.device).view(batch, num_heads, 1, 1)
-    rows = (first + chosen).flatten()
-    keys, values = (x.reshape(-1, head_dim).index_select(0, rows).view(*chosen.shape, head_dim) for x in (key, value))
+    num_frames, head_dim = key.shape[2:]
+    if is_dense(num_frames, chosen.shape[-1]):
+        counts = torch.zeros(*chosen.shape[:3], num_frames, dtype=torch.int8, device=key.device)
+        mask = counts.scatter_add_(-1, chosen, ok.to(torch.int8)).bool()
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    keys, values = take_frames(key, chosen), take_frames(value, chosen)  # (B, H, c, m, K)
     logits = (keys @ query[..., None]).squeeze(-1) / head_dim**0.5  # (B, H, c, m)
     weights = drop(logits.masked_fill(~ok, float("-inf")).softmax(-1), dropout)
     return (weights[..., None, :] @ values).squeeze(-2)

@@ -20,7 +20,7 @@ def signs(x: Tensor, directions: Tensor) -> Tensor:
     """
     with torch.autocast(x.device.type, enabled=False):
         projected = x.float() @ directions.float()
-    return torch.where(projected >= 0, 1.0, -1.0)
+    return torch.ones_like(projected).copysign_(projected)
 
 
 def codes(signs: Tensor) -> Tensor:

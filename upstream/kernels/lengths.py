@@ -9,10 +9,12 @@ from torch import Tensor
 
 def own_lengths(keep: Tensor | None, batch: int, num_frames: int) -> list[int]:
     """m of each of the B utterances; 0 where no frame is valid."""
-    if keep is None:
-        return [num_frames] * batch
-    position = torch.arange(1, num_frames + 1, device=keep.device)
-    return (keep * position).amax(1).tolist()
+    return [num_frames] * batch if keep is None else last_valid(keep).tolist()
+
+
+def last_valid(keep: Tensor) -> Tensor:
+    """m of each utterance, (B,) int64, from keep (B, n) bool; 0 where no frame is valid."""
+    return (keep * torch.arange(1, keep.shape[1] + 1, device=keep.device)).amax(1)
 
 
 def refuse_beyond(max_frames: int, num_frames: int) -> None:

@@ -57,12 +57,13 @@ def select_bucketed(key_signs: Tensor, query_signs: Tensor, at: Tensor, num_keys
 def _best(key_signs: Tensor, query_signs: Tensor, at: Tensor, num_keys: int, candidates: Tensor) -> Tensor:
     """Pick from candidates (H, m, c), frame numbers: itself, then by equal bits, then by the order of ties."""
     num_heads, num_valid, _ = key_signs.shape
+    itself = torch.arange(num_valid, device=at.device)[:, None]
     picked = torch.zeros(num_heads, num_valid, num_valid, dtype=torch.bool, device=at.device)
     for head in range(num_heads):
-        for query in range(num_valid):
-            others = candidates[head, query][candidates[head, query] != query]
-            equal = (key_signs[head, others] == query_signs[head, query]).sum(-1)
-            order = equal + tie_order(at[query], at[others]) / 2
-            picked[head, query, others[order.argsort(descending=True)[: num_keys - 1]]] = True
-            picked[head, query, query] = True
+        found = candidates[head]  # (m, c)
+        equal = (key_signs[head][found] == query_signs[head][:, None]).sum(-1)
+        order = equal + tie_order(at[:, None], at[found]) / 2
+        order = order.masked_fill(found == itself, -1.0)  # it is picked in any case
+        best = found.gather(1, order.argsort(dim=1, descending=True)[:, : num_keys - 1])
+        picked[head] = picked[head].scatter(1, best, True).scatter(1, itself, True)
     return picked

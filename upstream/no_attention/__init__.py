@@ -1,0 +1,1 @@
+"""A control: no frame sees another."""

@@ -1,0 +1,1 @@
+"""Control of the LSH family: as many keys, drawn at random."""

@@ -1,0 +1,1 @@
+"""Dense Synthesizer: each frame says by itself which positions it attends to."""

@@ -1,0 +1,1 @@
+"""Dense Synthesizer mixed with dot products of queries and keys."""

@@ -1,0 +1,1 @@
+"""A control: every frame gets the mean over all frames."""
