@@ -42,7 +42,7 @@ def _measure(spec: dict) -> dict[str, int]:
     torch.set_num_threads(spec["threads"])
     device = torch.device(spec["device"])
     study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
-    load_libraries(device)
+    _load_libraries(device)
     start = start_count(device)
     longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
     inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()
@@ -53,7 +53,7 @@ def _measure(spec: dict) -> dict[str, int]:
     return {"inference_bytes": max(0, inferred), "train_bytes": max(0, peak_bytes(device) - start)}
 
 
-def load_libraries(device: "torch.device") -> None:
+def _load_libraries(device: "torch.device") -> None:
     """Let PyTorch load all that a first step loads, before the count starts."""
     import torch
 

@@ -1,0 +1,97 @@
+"""The cost audit's file: raw samples of every row and length, and the machine, from which all pages are made."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .cost_case import entry_of
+from .cost_memory import Cell
+from .cost_time import CostSettings
+from .environment import describe
+from .result_files import write_atomically
+from .settings import BASELINE
+from .sources import source_hash
+
+SCHEMA = 1
+SHOWN_FRAMES = (1024, 4096)  # lengths at which the table shows multiply-accumulates
+
+Audit = dict[str, Any]  # {"schema", "baseline", "fit_from", "settings", "runs", "rows", "cells"}
+
+
+def read_audit(folder: Path) -> Audit:
+    """The audit in ``folder``; ``ValueError`` names the file and the cure when it cannot be read."""
+    path = folder / "cost.json"
+    try:
+        audit = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"baseline", "fit_from", "settings", "runs", "rows", "cells"} - set(audit)
+        if audit.get("schema") != SCHEMA or missing:
+            raise ValueError(f"schema {audit.get('schema')!r}, lacks {', '.join(sorted(missing)) or 'nothing'}")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a readable audit ({error}): give the folder of one, or move it away") from None
+    return audit
+
+
+def open_audit(folder: Path, settings: CostSettings, fit_from: int, command: str) -> Audit:
+    """The audit in ``folder`` to go on with, or a new one, with this run added to its runs.
+
+    Raises:
+        ValueError: when the one there was made with other settings or on another processor.
+    """
+    run: dict[str, Any] = {"command": command, "environment": describe(settings.threads)}
+    if not (folder / "cost.json").exists():
+        start = {"schema": SCHEMA, "baseline": BASELINE, "fit_from": fit_from, "settings": asdict(settings)}
+        return {**start, "runs": [run], "rows": {}, "cells": []}
+    audit = read_audit(folder)
+    before = {**audit["settings"], "cpu": audit["runs"][-1]["environment"]["cpu"]}
+    now = {**asdict(settings), "cpu": run["environment"]["cpu"]}
+    different = [f"{key}={before.get(key)}" for key in now if now[key] != before.get(key)]
+    if different:
+        raise ValueError(
+            f"{folder / 'cost.json'} was measured with {', '.join(different)}: "
+            f"give the same options to go on with it, or another --out"
+        )
+    return {**audit, "fit_from": fit_from, "runs": [*audit["runs"], run]}
+
+
+def save_audit(folder: Path, audit: Audit) -> None:
+    """Write it, whole or not at all."""
+    write_atomically(folder / "cost.json", (json.dumps(audit, indent=1, allow_nan=False) + "\n").encode())
+
+
+def facts(row: str, settings: CostSettings, lengths: list[int]) -> dict[str, Any]:
+    """What the upstream of a row says about itself, and ``problem``, why it cannot be measured at all, or None."""
+    try:
+        found = entry_of(row)
+        sizes = (settings.hidden_dim, settings.num_heads)
+        macs = {str(n): found.info.macs(n, *sizes, **found.own) for n in sorted({*lengths, *SHOWN_FRAMES})}
+    except Exception as error:  # a plug-in may raise anything
+        known = {"title": row, "family": "", "order": "", "macs": {}, "source_hash": ""}
+        return {**known, "problem": str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"}
+    return {
+        "title": found.info.title,
+        "family": found.info.family,
+        "order": found.info.order_with(found.own),
+        "macs": macs,
+        "source_hash": source_hash(found.name),
+        "problem": None,
+    }
+
+
+def missing_rows(audit: Audit, rows: list[str], num_frames: int) -> list[str]:
+    """Those of ``rows`` that the audit does not have at this length with the code as it is."""
+    have = {(cell["row"], cell["num_frames"], cell["source_hash"]) for cell in audit["cells"]}
+    facts = audit["rows"]
+    return [
+        row
+        for row in rows
+        if facts[row]["problem"] is None and (row, num_frames, facts[row]["source_hash"]) not in have
+    ]
+
+
+def with_cells(audit: Audit, cells: list[Cell]) -> Audit:
+    """The audit with these cells of its last run, in place of older ones of the same row and length."""
+    new = [{**c, "source_hash": audit["rows"][c["row"]]["source_hash"], "run": len(audit["runs"]) - 1} for c in cells]
+    keys = {(cell["row"], cell["num_frames"]) for cell in new}
+    kept = [cell for cell in audit["cells"] if (cell["row"], cell["num_frames"]) not in keys]
+    return {**audit, "cells": sorted(kept + new, key=lambda cell: (cell["num_frames"], cell["row"]))}
