@@ -9,10 +9,11 @@ a mean does not notice. Keys that are not valid are left out of it; a query left
 import torch
 from torch import Tensor
 
+from .hand_crafted import NAMES
 from .lengths import last_valid
 from .weightless import weighted_mean
 
-NUM_MAPS = 7
+NUM_MAPS = len(NAMES)
 
 
 def shift_of(head: int) -> int:

@@ -48,7 +48,7 @@ def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
 
 INFO = AttentionInfo(
     title="No attention",
-    paper="a control of ours: value and output projection alone",
+    paper="control, this project",
     family="control",
     input_dependent=False,
     order="n",

@@ -49,7 +49,7 @@ def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
 
 INFO = AttentionInfo(
     title="Uniform",
-    paper="a control of ours: the mean over frames",
+    paper="control, this project",
     family="control",
     input_dependent=False,
     order="n",
