@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..recipes.config import PretrainConfig, Recipe
 from ..recipes.objective import ReconstructionHead, mask_spans, masked_l1
+from ..upstream.contract import entry
 from ..upstream.encoder import Encoder
-from ..upstream.expert import UpstreamExpert
+from ..upstream.expert import build_encoder
 from ..upstream.features import SAMPLE_RATE_HZ, LogMel, num_frames
 from .settings import TimingSettings
 
@@ -21,11 +22,12 @@ FEATURES_S = 10.0  # audio in one timed call of the features
 def encoder_for(recipe: Recipe, longest_frames: int, device: torch.device) -> Encoder:
     """A fresh encoder of the recipe's sizes with weights for at least ``longest_frames`` positions.
 
-    No algorithm here costs more or less for the values of its weights, so that untrained ones will do.
+    No algorithm here costs more or less for the values of its weights, so that untrained ones will do,
+    and random maps where the recipe starts from a file of them.
     """
     torch.manual_seed(0)
     model = replace(recipe.model, max_frames=max(recipe.model.max_frames, longest_frames))
-    return UpstreamExpert(recipe.upstream, **asdict(model), **recipe.attention).encoder.to(device)
+    return build_encoder(entry(recipe.upstream), model, recipe.attention).to(device)
 
 
 def stacked_frames(seconds: float, stack: int) -> int:

@@ -26,8 +26,10 @@ from tqdm import tqdm
 
 from ..upstream.allocator import keep_freed_memory
 from ..upstream.checkpoint import load_checkpoint, restore, save_checkpoint
+from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
+from ..upstream.maps_file import fingerprint, how_to_make_maps
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from .config import DataConfig, Recipe, as_overrides, load_recipe, presets
 from .corpora import Corpus, load_corpus
@@ -59,8 +61,10 @@ def pretrain(recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device
         device: of the model.
 
     Raises:
-        ValueError: when the loss is not finite, the data are too few, or the folder holds another run.
+        ValueError: when the loss is not finite, the data are too few, the folder holds another run, or the upstream
+            starts from maps and has no file of them.
     """
+    check_maps(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         made_of = lineage(recipe, corpus, seed)
@@ -75,7 +79,20 @@ def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
     """What decides the weights, as plain values: written into every checkpoint."""
     resolved = recipe.resolved()
     decisive = {key: resolved[key] for key in ("upstream", "preset", "model", "attention", "pretrain")}
+    decisive["attention"] = by_content(recipe.attention)
     return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.fingerprint}
+
+
+def by_content(attention: dict[str, Any]) -> dict[str, Any]:
+    """An attention's options with its file of maps named by content, so that the place of the file decides nothing."""
+    return {**attention, "maps": fingerprint(attention["maps"])} if attention.get("maps") else attention
+
+
+def check_maps(recipe: Recipe) -> None:
+    """Raises ``ValueError`` with the cure when the upstream starts from maps and has no file of them."""
+    source = entry(recipe.upstream).info.needs_maps_of(recipe.attention)
+    if source:
+        raise ValueError(how_to_make_maps(recipe.upstream, source))
 
 
 def _same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
@@ -326,6 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_device(options.device)
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)
+        check_maps(recipe)
         data = recipe.data
         corpus = named_corpus(data)
         done = pretrain(recipe, pretrain_part(corpus, data.pretrain_subsets), options.out, options.seed, options.device)

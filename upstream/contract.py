@@ -35,6 +35,8 @@ class AttentionInfo:
         length_bound: whether it has parameters for ``max_frames`` positions and none beyond.
         selects_keys: whether each query attends to keys picked by rank, so that a rounded input may pick others.
         variants: options that change how it is computed, by name; checks and audit go through each.
+        starts_from: the upstream whose trained maps an option ``maps`` takes; empty where there is no such option.
+        starts_when: the own options under which it takes them; empty when it always does.
         note: what a reader of the leaderboard must know about its row.
     """
 
@@ -48,6 +50,8 @@ class AttentionInfo:
     length_bound: bool = False
     selects_keys: bool = False
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    starts_from: str = ""
+    starts_when: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
     def order_with(self, options: Mapping[str, Any]) -> str:
@@ -57,12 +61,21 @@ class AttentionInfo:
                 return variant.order
         return self.order
 
+    def needs_maps_of(self, options: Mapping[str, Any]) -> str:
+        """The upstream whose trained maps these own options ask for without naming a file; empty when there is none."""
+        asked = self.starts_from and all(options.get(key) == value for key, value in self.starts_when.items())
+        return self.starts_from if asked and not options.get("maps") else ""
+
 
 class Attention(Protocol):
     """The module of an attention folder: B batch, n frames, D model dim, H heads.
 
     Built with keyword arguments ``hidden_dim, num_heads, max_frames, dropout`` and then its own. ``keep`` (B, n) bool
     is True where a frame is valid; None says that every frame is.
+
+    One with an option ``maps`` (a file, see ``maps_file.py``; empty by default) also has ``start_from(maps)``, which is
+    called once, after all weights have started and never with a checkpoint: maps (H, N, N) float32, N = max_frames,
+    rows sum to 1. Its constructor leaves the file alone, so that it can be built, timed and restored without one.
     """
 
     def __call__(self, x: Tensor, keep: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ Legend: B batch, T 10 ms frames, n stacked frames, D model dim, L layers.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint, restore, save_checkpoint
-from .contract import entry
+from .contract import Entry, entry
 from .encoder import Encoder, EncoderOptions, initialise
 from .features import HOP_SAMPLES, LogMel, pad_frames, stack_frames
+from .maps_file import how_to_make_maps, read_maps
 from .options import fields, typed
 from .registry import nearest
 
@@ -67,20 +69,24 @@ class UpstreamExpert(UpstreamBase):
             raise ValueError(f"{ckpt}: {error}" if ckpt is not None else str(error)) from None
         self.frame_repeat = self.options.stack
         self.log_mel = LogMel(num_mels=self.options.num_mels)
-        self.encoder = Encoder(self.options, self._build_attention)
-        initialise(self.encoder, self.options.weight_init)
-        if tensors is not None:
+        self.encoder = build_encoder(self.entry, self.options, asdict(self.own_options))
+        if tensors is None:
+            self._start_from_maps()
+        else:
             own = {key: value for key, value in tensors.items() if not key.startswith("head.")}
             restore(self, own, Path(ckpt or ""))
 
-    def _build_attention(self) -> nn.Module:
-        return self.entry.attention(
-            hidden_dim=self.options.hidden_dim,
-            num_heads=self.options.num_heads,
-            max_frames=self.options.max_frames,
-            dropout=self.options.attention_dropout,
-            **asdict(self.own_options),
-        )
+    def _start_from_maps(self) -> None:
+        """Hand each layer its maps from the file that the option ``maps`` names, where there is one."""
+        own, info = asdict(self.own_options), self.entry.info
+        source = info.needs_maps_of(own)
+        if source and info.starts_when:  # asked for; one that always takes maps starts at random without them
+            raise ValueError(how_to_make_maps(self.name, source))
+        if own.get("maps"):
+            layers, options = self.encoder.layers, self.options
+            maps = read_maps(own["maps"], len(layers), options.num_heads, options.max_frames)
+            for layer, start in zip(layers, maps, strict=True):
+                layer.attention.start_from(start)
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples a hidden state: 160 (10 ms), whatever the stacking."""
@@ -136,6 +142,23 @@ class UpstreamExpert(UpstreamBase):
             tensors |= {f"head.{key}": value for key, value in head.state_dict().items()}
         config = {"upstream": self.name, "options": {**asdict(self.options), **asdict(self.own_options)}}
         save_checkpoint(folder, tensors, {**config, "lineage": lineage or {}})
+
+
+def build_encoder(found: Entry, options: EncoderOptions, own: Mapping[str, Any]) -> Encoder:
+    """An encoder with random weights; ``own`` are the attention's options, of which ``maps`` is not looked at."""
+
+    def attention() -> nn.Module:
+        return found.attention(
+            hidden_dim=options.hidden_dim,
+            num_heads=options.num_heads,
+            max_frames=options.max_frames,
+            dropout=options.attention_dropout,
+            **own,
+        )
+
+    encoder = Encoder(options, attention)
+    initialise(encoder, options.weight_init)
+    return encoder
 
 
 def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:

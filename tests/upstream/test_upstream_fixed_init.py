@@ -121,7 +121,7 @@ def test_seven_heads_are_enough_and_six_are_an_error():
     ("own", "message"),
     [
         ({"init": "lag"}, "no init 'lag': did you mean 'log'"),
-        ({"init": ""}, "known: log, random, raw"),
+        ({"init": ""}, "known: log, maps, random, raw"),
         ({"eps": 0.0}, "0 < eps < 1, got 0.0"),
         ({"eps": 1.0}, "0 < eps < 1, got 1.0"),
         ({"eps": -1e-4}, "0 < eps < 1"),

@@ -3,11 +3,13 @@
 Legend: B batch, n frames, D model dim, H heads, K head dim, N max_frames.
 
 The weights do not depend on the batch, so one softmax serves all of it, and H products (n x n) by (n x B*K) apply
-them. In evaluation the softmax is kept until R changes; layers that share their parameters share it within a forward.
+them. In evaluation the softmax is kept until R changes, in training too when R is frozen; layers that share their
+parameters share it within a forward.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +26,22 @@ class InputIndependentAttention(nn.Module):
         logits: R at the start, (H, N, N).
         hidden_dim: D, a multiple of H.
         dropout: share of attention weights dropped in training.
+        frozen: R is a buffer, which no training changes.
     """
 
-    def __init__(self, logits: Tensor, *, hidden_dim: int, dropout: float) -> None:
+    logits: Tensor
+
+    def __init__(self, logits: Tensor, *, hidden_dim: int, dropout: float, frozen: bool = False) -> None:
         super().__init__()
         self.num_heads, self.max_frames = logits.shape[:2]
-        self.logits = nn.Parameter(logits)
+        if frozen:
+            self.register_buffer("logits", logits)
+        else:
+            self.logits = nn.Parameter(logits)
         self.value = nn.Linear(hidden_dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, hidden_dim)
         self.dropout = nn.Dropout(dropout)
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None  # evaluation: key, softmax
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None  # evaluation or frozen: key, softmax
         self._shared: dict[int, Tensor] | None = None  # one forward of layers that share parameters
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -52,7 +60,8 @@ class InputIndependentAttention(nn.Module):
 
     def softmax(self, num_frames: int) -> Tensor:
         """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows."""
-        if self.training or torch.is_grad_enabled() or self.logits.is_inference():  # the last has no version to watch
+        trained = self.logits.requires_grad and (self.training or torch.is_grad_enabled())
+        if trained or self.logits.is_inference():  # the latter has no version to watch
             if self._shared is None:
                 return self._logits(num_frames).softmax(-1)
             if num_frames not in self._shared:
@@ -61,7 +70,8 @@ class InputIndependentAttention(nn.Module):
         key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
         if self._kept is None or self._kept[0] != key:
             self._kept = None  # the old one goes before the new one comes
-            self._kept = (key, self._logits(num_frames).softmax(-1))
+            with torch.inference_mode(False), torch.no_grad():  # one made in inference mode could not serve a backward
+                self._kept = (key, self._logits(num_frames).softmax(-1))
         return self._kept[1]
 
     @contextmanager
@@ -77,6 +87,11 @@ class InputIndependentAttention(nn.Module):
         """Switch mode and drop what evaluation had kept."""
         self._kept = None
         return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "InputIndependentAttention":
+        """Drop what was kept when weights are cast or moved: the new ones may lie where the old ones lay."""
+        self._kept = None
+        return super()._apply(*args, **kwargs)
 
     def _logits(self, num_frames: int) -> Tensor:
         refuse_beyond(self.max_frames, num_frames)

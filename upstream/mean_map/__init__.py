@@ -1,0 +1,1 @@
+"""A control: constant maps, the mean attention of a trained self-attention."""
