@@ -51,9 +51,9 @@ def test_factors_fewer_or_more_than_a_head_has_dimensions(kind, attend, bottlene
 
 
 @BOTH
-@pytest.mark.parametrize("padded", [False, True])
-def test_no_map_is_made_forward_or_backward(kind, attend, padded):
-    attention, x = built(kind, 1024), torch.randn(2, 1024, 32)
+@pytest.mark.parametrize(("padded", "bottleneck"), [(False, 16), (True, 3)])
+def test_no_map_is_made_forward_or_backward(kind, attend, padded, bottleneck):
+    attention, x = built(kind, 1024, bottleneck=bottleneck), torch.randn(2, 1024, 32)
     keep = mask(1024, 700) if padded else None
     assert largest_result(attention, x, keep) < 1024 * 1024
     plain = largest_result(partial(attend, attention), x, keep)
