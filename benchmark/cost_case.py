@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -104,11 +105,13 @@ def weighed(case: Case) -> Callable[[str], dict[str, float]]:
     glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
     if glibc:
         glibc.mallopt(MALLOC_MMAP_THRESHOLD, MAPPED_FROM_BYTES)  # every tensor goes back to the system when freed
+    short = replace(case, num_frames=min(WARM_UP_FRAMES, case.num_frames))
+    warm_up = _runner(short, _layer(short))
     layer = _layer(case)
     run = _runner(case, layer)
-    _warm_up(layer, case)
 
     def once(phase: str) -> dict[str, float]:
+        warm_up(phase)  # loads and starts all that first calls load and start
         layer.train()  # drops what evaluation had kept
         layer.zero_grad(set_to_none=True)
         gc.collect()
@@ -167,24 +170,18 @@ def _forward_backward(layer: nn.Module, x: Tensor, grad: Tensor) -> None:
     out.backward(grad)
 
 
-def _warm_up(layer: nn.Module, case: Case) -> None:
-    """Let PyTorch load and start all that first calls load and start, before memory is counted."""
-    with torch.inference_mode(), fast_linear():
-        layer.eval()(torch.randn(1, min(WARM_UP_FRAMES, case.num_frames), case.hidden_dim), None)
-    small = nn.Linear(64, 64)
-    small(torch.randn(64, 64)).sum().backward()
-
-
 def _bytes(module: nn.Module) -> int:
     tensors = [*module.parameters(), *module.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _limit(max_bytes: int | None) -> None:
-    """Beyond ``max_bytes`` an allocation fails, before the system has to end a process (where it offers this)."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    """Let an allocation fail that takes ``max_bytes`` more than now, before the system has to end a process (Linux)."""
+    status = Path("/proc/self/status")
+    if not max_bytes or not status.exists():
         return
-    if max_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
+    import resource
+
+    found = re.search(r"VmData:\s+(\d+) kB", status.read_text())
+    limit = max_bytes + 1024 * int(found[1] if found else 0)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -149,6 +149,7 @@ def _draw_lines(axis: "Axes", shown: Sequence[Line]) -> None:
             marker=line.marker,
             color=line.colour,
             linewidth=width,
+            label=line.row,
             markersize=4.5,
             markeredgecolor="white",
             markeredgewidth=0.4,
