@@ -36,14 +36,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
+        query, key = self.positions(x)
         value = split_heads(self.value(x), self.num_heads)
-        mixed = attend_factors(*self.positions(x), value, keep, self.dropout if self.training else 0.0)
+        mixed = attend_factors(query, key, value, keep, self.dropout if self.training else 0.0)
         return zero_padding(self.output(merge_heads(mixed)), keep)
 
     @torch.no_grad()
     def weights(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """The attention maps (B, H, n, n)."""
-        return factor_maps(*self.positions(x), keep)
+        query, key = self.positions(x)
+        return factor_maps(query, key, keep)
 
 
 def macs(num_frames: int, hidden_dim: int, num_heads: int, bottleneck: int) -> int:

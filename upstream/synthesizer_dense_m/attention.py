@@ -37,7 +37,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
-        mixed = attend_factors(*self.project(x), keep, self.dropout if self.training else 0.0)
+        query, key, value = self.project(x)
+        mixed = attend_factors(query, key, value, keep, self.dropout if self.training else 0.0)
         return zero_padding(self.output(merge_heads(mixed)), keep)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
