@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,11 +14,13 @@ import torch
 from .. import downstream
 from ..downstream.hidden_states import extract
 from ..recipes.batches import log_mel_store
-from ..recipes.config import DataConfig
+from ..recipes.config import DataConfig, load_recipe
 from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir
-from ..recipes.pretrain import Pretrained, named_corpus, pretrain, pretrain_part
+from ..recipes.pretrain import Pretrained, by_content, named_corpus, pretrain, pretrain_part
 from ..upstream import load
+from ..upstream.contract import entry
 from ..upstream.mel import MelExpert
+from .attention import mean_maps
 from .settings import MEL, Study
 from .sources import source_hash
 
@@ -53,10 +55,25 @@ def load_speech(data: DataConfig) -> Speech:
 
 
 def lineage(study: Study, speech: Speech, seed: int) -> str:
-    """12 digits that change with everything that decides the pre-trained weights."""
+    """12 digits that change with everything that decides the pre-trained weights.
+
+    A file of maps counts by its content; one that is still to be made, by the lineage of the upstream it is made of.
+    """
     resolved = study.resolved()
-    parts = [study.upstream, resolved["model"], resolved["attention"], resolved["pretrain"]]
+    parts = [study.upstream, resolved["model"], by_content(resolved["attention"]), resolved["pretrain"]]
+    source = source_of_maps(study)
+    if source is not None:
+        parts += [lineage(source, speech, seed), mean_maps.VERSION]
     return digest([parts, seed, speech.pretraining.fingerprint, source_hash(study.upstream)])
+
+
+def source_of_maps(study: Study) -> Study | None:
+    """The study of the upstream whose trained maps this one asks for: the same settings, its own attention."""
+    name = "" if study.upstream == MEL else entry(study.upstream).info.needs_maps_of(study.recipe.attention)
+    if not name:
+        return None
+    attention = load_recipe(name, study.recipe.preset).attention
+    return replace(study, upstream=name, recipe=replace(study.recipe, upstream=name, attention=attention))
 
 
 def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: Path, device: str) -> Prepared:
@@ -66,8 +83,7 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
     if study.upstream == MEL:
         expert: torch.nn.Module = _mel(speech.pretraining, study.recipe.model.num_mels)
     else:
-        folder = out / "pretrain" / speech.pretraining.name / f"{study.upstream}--seed{seed}--{key}"
-        done = pretrain(study.recipe, speech.pretraining, folder, seed, device)
+        done = _pretrained(study, speech, seed, out, device)
         expert = load(study.upstream, done.checkpoint, long_input="windows")
     utterances = _needed(tasks, speech.probing, study)
     states_key = digest([key, STATES_DTYPE, [u.id for u in utterances], speech.probing.fingerprint])
@@ -81,6 +97,23 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
     parameters = sum(parameter.numel() for parameter in expert.parameters())
     extraction_s = json.loads(timed.read_text(encoding="utf-8"))["extraction_s"] if timed.is_file() else float("nan")
     return Prepared(done, parameters, FrameStore.open(where), extraction_s)
+
+
+def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str) -> Pretrained:
+    """Pre-train unless ``out`` has it, and before that the upstream whose maps it starts from, if there is one."""
+    corpus, recipe, run = speech.pretraining, study.recipe, _run_name(study, speech, seed)
+    source = source_of_maps(study)
+    if source is not None:
+        maps = out / "maps" / corpus.name / f"{_run_name(source, speech, seed)}--v{mean_maps.VERSION}.safetensors"
+        if not maps.is_file():
+            trained = _pretrained(source, speech, seed, out, device)
+            mean_maps.write_mean_maps(trained.checkpoint, corpus, maps, device=device)
+        recipe = replace(recipe, attention={**recipe.attention, "maps": str(maps)})
+    return pretrain(recipe, corpus, out / "pretrain" / corpus.name / run, seed, device)
+
+
+def _run_name(study: Study, speech: Speech, seed: int) -> str:
+    return f"{study.upstream}--seed{seed}--{lineage(study, speech, seed)}"
 
 
 def digest(parts: Any) -> str:

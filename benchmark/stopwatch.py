@@ -25,7 +25,8 @@ Record = dict[str, Any]  # {"time": ..., "memory": ..., "error": ...}; the first
 def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
     """Where the record of one upstream goes; the name changes with all that changes its times."""
     resolved = study.resolved()
-    parts = [resolved[key] for key in ("model", "attention", "timing", "pretrain")]
+    attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
+    parts = [resolved["model"], attention, resolved["timing"], resolved["pretrain"]]
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
     return out / "timing" / f"{study.upstream}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
 

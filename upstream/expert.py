@@ -83,10 +83,10 @@ class UpstreamExpert(UpstreamBase):
         if source and info.starts_when:  # asked for; one that always takes maps starts at random without them
             raise ValueError(how_to_make_maps(self.name, source))
         if own.get("maps"):
-            layers, options = self.encoder.layers, self.options
-            maps = read_maps(own["maps"], len(layers), options.num_heads, options.max_frames)
-            for layer, start in zip(layers, maps, strict=True):
-                layer.attention.start_from(start)
+            attentions: list[Any] = [layer.attention for layer in self.encoder.layers]
+            maps = read_maps(own["maps"], len(attentions), self.options.num_heads, self.options.max_frames)
+            for attention, start in zip(attentions, maps, strict=True):
+                attention.start_from(start)
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples a hidden state: 160 (10 ms), whatever the stacking."""

@@ -1,0 +1,1 @@
+"""What trained attentions look at: maps derived from checkpoints."""

@@ -1,0 +1,139 @@
+"""The mean attention maps of a trained upstream, as the file that ``mean_map`` and ``fixed_init`` can start from.
+
+    python -m s3prl_attention.benchmark.attention.mean_maps CHECKPOINT --preset demo --out result/maps.safetensors
+
+Legend: n stacked frames, C input dim, L distinct layers, H heads, N max_frames.
+"""
+
+import argparse
+import copy
+import hashlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from ...recipes.batches import Speech, log_mel_store, step_seed
+from ...recipes.config import PretrainConfig, as_overrides, load_recipe, presets
+from ...recipes.corpora import Corpus
+from ...recipes.corpora.cache import replace_file
+from ...recipes.pretrain import check_device, named_corpus, pretrain_part
+from ...upstream import load
+from ...upstream.allocator import keep_freed_memory
+from ...upstream.checkpoint import WEIGHTS, load_checkpoint
+from ...upstream.expert import UpstreamExpert
+from ...upstream.maps_file import TENSOR
+
+logger = logging.getLogger(__name__)
+
+UTTERANCES = 256
+VERSION = 1  # raise it when the same checkpoint and corpus come to give other maps, as with another UTTERANCES
+
+
+def write_mean_maps(checkpoint: Path, corpus: Corpus, path: Path, most: int = UTTERANCES, device: str = "cpu") -> Path:
+    """Derive the maps of a checkpoint over at most ``most`` utterances of ``corpus`` and write them to ``path``, whole.
+
+    Raises:
+        ValueError: when the checkpoint cannot be used or ``most`` is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
+    name = str(load_checkpoint(checkpoint)[0].get("upstream"))
+    expert = load(name, ckpt=checkpoint).eval()
+    assert isinstance(expert, UpstreamExpert)
+    ids = chosen(expert, corpus, most)
+    logger.info("mean maps of %s over %d utterances -> %s", name, len(ids), path)
+    maps = mean_maps(expert.to(device), tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None))
+    weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
+    about = {"upstream": name, "corpus": corpus.name, "utterances": str(len(ids)), "source": f"sha256:{weights}"}
+    with replace_file(path) as temporary:
+        save_file({TENSOR: maps}, temporary, metadata=about)
+    return path
+
+
+@torch.inference_mode()
+def mean_maps(expert: UpstreamExpert, frames: Iterable[Tensor]) -> Tensor:
+    """The mean maps (L, H, N, N) float32 over utterances of stacked frames (n, C), n <= N.
+
+    A row is averaged over the utterances that reach it; one that none reaches is identity. Layers that share their
+    weights have one map, averaged over all the places where the layer stands.
+    """
+    encoder, options = expert.encoder.eval(), expert.options
+    device = encoder.input.weight.device
+    longest = options.max_frames
+    attentions: list[Any] = [layer.attention for layer in encoder.layers]
+    total = torch.zeros(len(attentions), options.num_heads, longest, longest, dtype=torch.float64, device=device)
+    count = torch.zeros(longest, dtype=torch.float64, device=device)  # of maps that reach a row, in each distinct layer
+    for utterance in frames:
+        num_frames = len(utterance)
+        assert num_frames <= longest, "a crop has at most max_frames frames"
+        states = encoder(utterance[None].to(device), None)
+        for index in range(options.num_layers):
+            layer = index % len(attentions)
+            maps = attentions[layer].weights(states[index], None)[0]  # (H, n, n)
+            total[layer, :, :num_frames, :num_frames] += maps
+        count[:num_frames] += options.num_layers // len(attentions)
+    mean = total / count.clamp_min(1)[:, None]
+    mean[:, :, count == 0] = torch.eye(longest, dtype=mean.dtype, device=device)[count == 0]
+    return mean.float().cpu()
+
+
+def chosen(expert: UpstreamExpert, corpus: Corpus, most: int) -> list[str]:
+    """At most ``most`` ids of utterances that fill ``max_frames``, else of any, always the same."""
+    stack, longest = expert.options.stack, expert.options.max_frames
+    full = [u.id for u in corpus.utterances if -(-u.num_frames // stack) >= longest]
+    if not full:
+        logger.warning("no utterance has %d stacked frames: shorter ones count as far as they go", longest)
+    ids = full or [u.id for u in corpus.utterances]
+    return sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:most]
+
+
+def crops(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str]) -> Iterator[Tensor]:
+    """A crop (n, C) of each utterance, at most ``max_frames`` long, cut and normalised as in pre-training."""
+    options = expert.options
+    store = log_mel_store(corpus, options.num_mels)
+    log_mel = copy.deepcopy(expert.log_mel).cpu()  # where crops are made
+    speech = Speech(store, ids, log_mel, options.stack, options.max_frames, PretrainConfig(), seed=0)
+    for number, id in enumerate(ids):
+        yield speech.batch([id], step_seed(0, number)).target[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m s3prl_attention.benchmark.attention.mean_maps", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("checkpoint", type=Path, help="the folder of a pre-trained upstream")
+    parser.add_argument("overrides", nargs="*", metavar="data.option=value", help="for example data.size=tiny")
+    parser.add_argument("--preset", default="demo", help=f"whose data: {', '.join(presets())} (default: %(default)s)")
+    parser.add_argument("--corpus", help="synthetic or librispeech (default: the preset's)")
+    parser.add_argument("--root", help="the folder of the corpus")
+    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="the most used (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    options = parser.parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
+    wrong = [text for text in options.overrides if not text.startswith("data.")]
+    if wrong:
+        parser.error(f"{wrong[0]!r}: only data.option=value has a meaning here, the checkpoint has all else")
+    try:
+        check_device(options.device)
+        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
+        upstream = str(load_checkpoint(options.checkpoint)[0].get("upstream"))
+        data = load_recipe(upstream, options.preset, overrides).data
+        part = pretrain_part(named_corpus(data), data.pretrain_subsets)
+        path = write_mean_maps(options.checkpoint, part, options.out, options.utterances, options.device)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
