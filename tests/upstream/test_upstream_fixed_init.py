@@ -131,3 +131,13 @@ def test_seven_heads_are_enough_and_six_are_an_error():
 def test_a_start_that_does_not_exist_is_refused(own, message):
     with pytest.raises(ValueError, match=message):
         Attention(hidden_dim=16, num_heads=8, max_frames=10, **own)
+
+
+def test_init_maps_without_a_file_is_told_with_the_command_that_makes_one():
+    with pytest.raises(ValueError, match=r"^fixed_init starts from the maps of a trained self_attention .*mean_maps"):
+        load("fixed_init", init="maps")
+
+
+def test_a_file_of_maps_that_would_not_be_read_is_refused():
+    with pytest.raises(ValueError, match=r"reads maps=some\.file with init=maps alone, got init=log"):
+        load("fixed_init", maps="some.file")
