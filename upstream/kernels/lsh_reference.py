@@ -61,9 +61,9 @@ def _best(key_signs: Tensor, query_signs: Tensor, at: Tensor, num_keys: int, can
     picked = torch.zeros(num_heads, num_valid, num_valid, dtype=torch.bool, device=at.device)
     for head in range(num_heads):
         found = candidates[head]  # (m, c)
-        equal = (key_signs[head][found] == query_signs[head][:, None]).sum(-1)
-        order = equal + tie_order(at[:, None], at[found]) / 2
-        order = order.masked_fill(found == itself, -1.0)  # it is picked in any case
-        best = found.gather(1, order.argsort(dim=1, descending=True)[:, : num_keys - 1])
+        agreement = (query_signs[head] @ key_signs[head].T).gather(1, found)  # equal bits minus unequal ones
+        order = agreement + tie_order(at[:, None], at[found])
+        order = order.masked_fill(found == itself, float("-inf"))  # it is picked in any case
+        best = found.gather(1, order.topk(min(num_keys - 1, found.shape[1])).indices)
         picked[head] = picked[head].scatter(1, best, True).scatter(1, itself, True)
     return picked
