@@ -39,8 +39,8 @@ def bucketed(
     values = torch.cat([take_frames(value, windows), own_values], dim=3)
     itself = torch.eye(BLOCK, dtype=torch.bool, device=query.device).expand(*chosen.shape[:3], -1, -1)
     mask = torch.cat([chosen, itself], dim=-1)
-    parts = (x.flatten(0, 1) for x in (queries, keys, values))
-    mixed = attend(*parts, attn_mask=mask.flatten(0, 1), dropout_p=dropout)
+    q, k, v = (x.flatten(0, 1) for x in (queries, keys, values))
+    mixed = attend(q, k, v, attn_mask=mask.flatten(0, 1), dropout_p=dropout)
     mixed = mixed.view(*queries.shape).flatten(2, 3)[:, :, :num_frames]
     place = blocks.flatten(2)[:, :, :num_frames].argsort(-1)  # where in the sorted order each query stands
     return take_frames(mixed, place)

@@ -56,8 +56,8 @@ def neighbourhood(query: Tensor, value: Tensor, keep: Tensor | None, stride: int
     queries = pad(query, (0, 0, 0, beyond)).unflatten(2, (num_blocks, stride)).transpose(1, 2)  # (B, c, h, l, K)
     keys, values = (_around(part, stride, beyond) for part in (query, value))  # (B, c, h, 3l, K)
     allowed = allowed.expand(queries.shape[0], -1, -1, -1, -1)
-    parts = (part.flatten(0, 1) for part in (queries, keys, values))
-    mixed = attend(*parts, attn_mask=allowed.flatten(0, 1), dropout_p=dropout)
+    q, k, v = (part.flatten(0, 1) for part in (queries, keys, values))
+    mixed = attend(q, k, v, attn_mask=allowed.flatten(0, 1), dropout_p=dropout)
     return mixed.unflatten(0, (-1, num_blocks)).transpose(1, 2).flatten(2, 3)[:, :, :num_frames]
 
 
@@ -101,8 +101,7 @@ def _within_groups(
     mask = None
     if not bool(valid.all()):
         mask = (valid | ~valid.any(-1, keepdim=True)).expand(len(query), -1, -1).flatten(0, 1)[:, None, None]
-    parts = (grouped(part).transpose(1, 2).flatten(0, 1) for part in (query, value))  # (B groups, h, members, K)
-    queries, values = parts
+    queries, values = (grouped(part).transpose(1, 2).flatten(0, 1) for part in (query, value))  # (B groups, h, ., K)
     mixed = attend(queries, queries, values, attn_mask=mask, dropout_p=dropout)
     return mixed.unflatten(0, (len(query), -1)).transpose(1, 2)
 

@@ -86,8 +86,11 @@ class Attention(nn.Module):
         members, ok = self._route(unit, keep)  # (B, H, C, w)
         queries, values = take_frames(unit, members), take_frames(value, members)  # (B, H, C, w, ...)
         mask = (ok | ~ok.any(-1, keepdim=True))[..., None, :].flatten(0, 1)  # (B H, C, 1, w)
+        units, mixable = queries.flatten(0, 1), values.flatten(0, 1)  # (B H, C, w, ...)
         mixed = scaled_dot_product_attention(
-            *(part.flatten(0, 1) for part in (queries, queries, values)),
+            units,
+            units,
+            mixable,
             attn_mask=mask,
             scale=head_dim**0.5,
             dropout_p=self.dropout if self.training else 0.0,
