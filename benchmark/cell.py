@@ -173,13 +173,13 @@ def _result(
 
 def _facts(study: Study) -> dict[str, Any]:
     if study.upstream == MEL:
-        title, order, macs = "log-Mel features", "n", 0
+        title, order, macs, note = "log-Mel features", "n", 0, ""
     else:
         info, model = entry(study.upstream).info, study.recipe.model
         frames = stacked_frames(MACS_S, model.stack)
         attention = info.macs(frames, model.hidden_dim, model.num_heads, **study.recipe.attention)
         layer = attention + 2 * model.ffn_ratio * frames * model.hidden_dim**2
-        title, order = info.title, info.order_with(study.recipe.attention)
+        title, order, note = info.title, info.order_with(study.recipe.attention), info.note
         macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
-    hashed = source_hash(study.upstream)
-    return {"name": study.upstream, "title": title, "source_hash": hashed, "macs_10s": macs, "order": order}
+    facts = {"name": study.upstream, "title": title, "macs_10s": macs, "order": order, "note": note}
+    return {**facts, "source_hash": source_hash(study.upstream)}

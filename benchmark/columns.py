@@ -31,6 +31,7 @@ COLUMNS = (
     Column("chance %", lambda r: percent(r.chance), "what guessing scores on the same test split", 2),
     Column("seeds", lambda r: _seeds(r), "number of seeds averaged, with the lowest and highest score", 7),
     Column("dev %", lambda r: percent(r.dev), "the score on the dev split, which choices were made on", 8),
+    Column("order", lambda r: r.order or "-", "of attention's time in the number of frames n, as declared", 11),
     Column("params", lambda r: count(r.parameters), "parameters of the upstream", 3),
     Column("MACs", lambda r: count(r.macs_10s), "multiply-accumulates of the encoder for 10 s of audio", 10),
     Column("loss", lambda r: number(r.pretrain_loss), "masked-L1 loss of pre-training on held-out data", 9),

@@ -44,6 +44,7 @@ class Row:
     chance: float | None = None
     dev: float | None = None
     items: int | None = None
+    order: str | None = None  # of time in the number of frames, as the attention declares it
     parameters: int | None = None
     macs_10s: int | None = None
     pretrain_loss: float | None = None
@@ -151,6 +152,7 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         "status": first["status"],
         "reason": "; ".join(reasons) or None,
         "seeds": tuple(sorted(cell["cell"]["seed"] for cell in group)),
+        "order": (first["upstream"] or {}).get("order"),
         "parameters": (first["upstream"] or {}).get("parameters"),
         "macs_10s": (first["upstream"] or {}).get("macs_10s"),
         "settings": settings,
@@ -166,7 +168,7 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         score_min=min(tests),
         score_max=max(tests),
         interval=interval,
-        notes=notes,
+        notes=(*filter(None, [first["upstream"].get("note")]), *notes),
         chance=_mean(cell["scores"]["chance"] for cell in group),
         dev=_mean(cell["scores"]["dev"] for cell in group),
         items=first["scores"]["items"],
