@@ -1,11 +1,15 @@
 """A corpus of generated recordings, the same for everyone who asks, and a recipe small enough for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from s3prl_attention.recipes.config import Recipe, load_recipe
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
+from s3prl_attention.upstream.contract import entry
+from safetensors.torch import save_file
 
 SMALL = (
     "data.corpus=librispeech",
@@ -25,6 +29,17 @@ SMALL = (
 def small_recipe(upstream: str = "fixed_init", *overrides: str) -> Recipe:
     """A recipe whose 12 steps take a fraction of a second; states are saved after steps 4 and 8."""
     return load_recipe(upstream, "smoke", [*SMALL, *overrides])
+
+
+def with_maps(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe with a file of flat maps at ``path``, if its upstream must start from maps and has no file."""
+    if not entry(recipe.upstream).info.needs_maps_of(recipe.attention):
+        return recipe
+    model = recipe.model
+    num_layers = 1 if model.shared_layers else model.num_layers
+    maps = torch.full((num_layers, model.num_heads, model.max_frames, model.max_frames), 1 / model.max_frames)
+    save_file({"maps": maps}, path)
+    return replace(recipe, attention={**recipe.attention, "maps": str(path)})
 
 
 def write_corpus(root: Path, num_utterances: int = 14) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipes_fixtures import small_corpus, small_recipe, write_corpus
+from recipes_fixtures import small_corpus, small_recipe, with_maps, write_corpus
 from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, pretrain_part, read_log
@@ -133,6 +133,7 @@ def curve_validations(folder, after):
 @pytest.mark.parametrize("stops", [(6,), (2, 5, 9, 11)])
 def test_a_run_interrupted_anywhere_continues_exactly_with_dropout_too(corpus, tmp_path, upstream, stops):
     recipe = small_recipe(upstream, "model.dropout=0.1", "model.num_layers=2", "model.shared_layers=true")
+    recipe = with_maps(recipe, tmp_path / "maps.safetensors")
     pretrain(recipe, corpus, tmp_path / "whole", seed=3)
     for step in stops:
         run_until(step, recipe, corpus, tmp_path / "run", seed=3)
