@@ -307,7 +307,8 @@ def test_the_seed_decides_and_nothing_else_does(corpus, whole, tmp_path):
 @pytest.mark.parametrize("upstream", names())
 def test_the_loss_goes_down(corpus, tmp_path, upstream):
     overrides = ["pretrain.steps=60", "pretrain.valid_every=20", "pretrain.save_every=100", "model.hidden_dim=32"]
-    done = pretrain(small_recipe(upstream, *overrides), corpus, tmp_path)
+    recipe = with_maps(small_recipe(upstream, *overrides), tmp_path / "maps.safetensors")
+    done = pretrain(recipe, corpus, tmp_path / "run")
     valid = [line["valid_loss"] for line in read_log(done.log) if "valid_loss" in line]
     first = read_log(done.log)[0]["loss"]
     assert len(valid) == 3
