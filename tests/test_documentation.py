@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def fences(page: str, language: str, mark: str | None = None) -> list[str]:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     opening = rf"<!-- ci: {mark} -->\n\s*" if mark else ""
     blocks = re.findall(rf"{opening}```{language}\n(.*?)```", text, flags=re.DOTALL)
-    return ["\n".join(line.strip() if mark else line for line in block.splitlines()) for block in blocks]
+    return [textwrap.dedent(block) for block in blocks]
 
 
 def test_python_snippets_print_what_they_say():
@@ -70,7 +71,7 @@ def checkout(tmp_path):
     return tmp_path, {**os.environ, "PYTHONPATH": str(package.parent)}
 
 
-@pytest.mark.parametrize(("guide", "made"), [("add-upstream", "my_attention"), ("add-task", "my_task")])
+@pytest.mark.parametrize(("guide", "made"), [("add-upstream", "decay_window"), ("add-task", "my_task")])
 def test_the_guides_work_to_the_letter(guide, made, checkout, synthetic_tiny):
     folder, environment = checkout
     steps = fences("CONTRIBUTING.md", "bash", mark=guide)

@@ -192,7 +192,8 @@ def reference(found: Entry) -> None:
         fast, slow = (_with_gradients(attention, run, x, mask) for run in (attention, plain))
         _close(fast[0], slow[0], f"differs from the reference at n={lengths}")
         for name, grad in slow[1].items():
-            _close(fast[1][name], grad, f"the gradient of {name} differs from the reference's at n={lengths}")
+            told = f"the gradient of {name} differs from the reference's at n={lengths}"
+            _close(fast[1][name], grad, told, tolerance=5e-5)  # a sum over all frames rounds more than one frame does
         with torch.no_grad():
             half = attention.to(torch.bfloat16)(x.to(torch.bfloat16), mask).float()
             # keys picked by rank change with the rounding: then the reference must have rounded alike
