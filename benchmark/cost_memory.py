@@ -116,12 +116,11 @@ def _module_bytes(case: Case, shorter: Sequence[Cell]) -> int:
 
 
 def _peak_bytes(case: Case, shorter: Sequence[Cell], phase: str) -> float:
-    """Foretold from the two longest of the shorter lengths; 0 without them."""
+    """Foretold from how it grew between the two longest of the shorter lengths; 0 without two, where trying is safer
+    than a guess."""
     known = sorted((c["num_frames"], c["memory"][phase]["peak_bytes"]) for c in shorter if phase in c["memory"])
-    if not known:
+    if len(known) < 2 or min(known[-1][1], known[-2][1]) <= 0:
         return 0.0
-    (long, more), power = known[-1], 2.0
-    if len(known) > 1 and known[-2][1] > 0 and more > 0:
-        short, less = known[-2]
-        power = float(np.clip(np.log(more / less) / np.log(long / short), 1.0, 2.0))
+    (short, less), (long, more) = known[-2:]
+    power = float(np.clip(np.log(more / less) / np.log(long / short), 1.0, 2.0))
     return more * (case.num_frames / long) ** power

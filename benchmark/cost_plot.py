@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINES = ("-", "--", "-.", ":")
+LINES, VARIANT_LINES = ("-", "-."), ("--", ":")  # the second of each once a family has used up its markers
 BASELINE_COLOUR = "black"
-LABEL_POINTS = 8.5  # size of a label; the next one is 1.25 times as far below
+LABEL_POINTS = 8.5  # size of a label
+LABEL_GAP = 1.5 * LABEL_POINTS / 72  # inches from one to the next
+RATIO_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10)
 RATIO_LIMITS = (0.1, 10.0)  # the ratio axis grows no further; an arrow says that a line leaves it
 
 
@@ -31,6 +33,11 @@ class Line:
     colour: str
     style: str
     marker: str
+
+    @property
+    def face(self) -> str:
+        """The inside of a marker: empty for variants."""
+        return "white" if "[" in self.row else self.colour
 
 
 def draw(audit: dict[str, Any]) -> dict[str, bytes]:
@@ -54,11 +61,11 @@ def figure(audit: dict[str, Any]) -> "Figure":
     from matplotlib.lines import Line2D
 
     times, ratios = lines(audit, ATTENTION, _median_ms), lines(audit, LAYER, _ratio)
-    height = max(5.0, 1.6 + max(len(times), len(ratios)) * LABEL_POINTS * 1.25 / 72)
+    height = max(5.0, 1.6 + max(len(times), len(ratios)) * LABEL_GAP)
     drawn = Figure(figsize=(16, height), dpi=110)
     canvas = FigureCanvasAgg(drawn)
     left, right = drawn.subplots(1, 2)
-    drawn.subplots_adjust(left=0.05, right=0.86, bottom=0.75 / height, top=1 - 0.85 / height, wspace=0.48)
+    drawn.subplots_adjust(left=0.05, right=0.84, bottom=0.75 / height, top=1 - 0.85 / height, wspace=0.66)
     settings = audit["settings"]
     sizes = f"D {settings['hidden_dim']}, {settings['num_heads']} heads, batch 1, {settings['threads']} threads"
     left.set_title(f"Attention alone, forward ({sizes})", fontsize=11)
@@ -71,8 +78,12 @@ def figure(audit: dict[str, Any]) -> "Figure":
     right.axhline(1, color="0.6", linewidth=0.8, zorder=1)
     low, high = right.get_ylim()
     right.set_ylim(max(low, RATIO_LIMITS[0]), min(high, RATIO_LIMITS[1]))
+    lengths = sorted({n for line in (*times, *ratios) for n in line.lengths})
     for axis in (left, right):
-        _plain_ticks(axis, sorted({n for line in (*times, *ratios) for n in line.lengths}))
+        _plain_ticks(axis, lengths)
+    low, high = right.get_ylim()
+    right.set_yticks([tick for tick in RATIO_TICKS if low <= tick <= high], minor=False)
+    right.set_yticks([], minor=True)
     canvas.draw()  # fixes the scales, into which the labels are then fitted
     for axis, shown in ((left, times), (right, ratios)):
         _label_ends(axis, shown, drawn.dpi)
@@ -89,18 +100,20 @@ def lines(audit: dict[str, Any], phase: str, value: Any) -> list[Line]:
     order = sorted(rows, key=lambda row: (row != audit["baseline"], rows[row]["family"], row))
     others = sorted({found["family"] for found in rows.values()} - {rows[audit["baseline"]]["family"]})
     palette = dict(zip(others, (*COLOURS, "0.5", "#8C564B", "#7F7F00"), strict=False))
-    numbers: dict[str, int] = {}
+    members: dict[str, list[str]] = {}  # family -> upstreams, without their variants
     found = []
     for row in order:
-        family = rows[row]["family"]
-        number = numbers[family] = numbers.get(family, -1) + 1
+        family, (name, _, variant) = rows[row]["family"], row.partition("[")
+        known = members.setdefault(family, [])
+        known.extend([name] if name not in known else [])
+        turn, place = divmod(known.index(name), len(MARKERS))
         own = {cell["num_frames"]: cell["time"].get(phase) for cell in audit["cells"] if cell["row"] == row}
         values = {n: value(time) for n, time in sorted(own.items()) if time}
         values = {n: number for n, number in values.items() if number is not None}
         if values:
             colour = palette.get(family, BASELINE_COLOUR)
-            style, marker = LINES[number % len(LINES)], MARKERS[number % len(MARKERS)]
-            found.append(Line(row, tuple(values), tuple(values.values()), colour, style, marker))
+            style = (VARIANT_LINES if variant else LINES)[turn % 2]
+            found.append(Line(row, tuple(values), tuple(values.values()), colour, style, MARKERS[place]))
     return found
 
 
@@ -151,8 +164,8 @@ def _draw_lines(axis: "Axes", shown: Sequence[Line]) -> None:
             linewidth=width,
             label=line.row,
             markersize=4.5,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
+            markerfacecolor=line.face,
+            markeredgewidth=0.8,
             zorder=3,
         )
 
@@ -168,7 +181,7 @@ def _guides(axis: "Axes", shown: Sequence[Line]) -> None:
         middle = np.sqrt(low * high) * (ends / np.sqrt(ends.prod())) ** power
         axis.plot(ends, middle, color="0.75", linewidth=5, alpha=0.45, zorder=1)
         axis.annotate(
-            f"n{'²' if power == 2 else ''}", (ends[0], middle[0]), (-14, -3), textcoords="offset points", color="0.45"
+            f"n{'²' if power == 2 else ''}", (ends[0], middle[0]), (2, -14), textcoords="offset points", color="0.45"
         )
     axis.set_ylim(low, high)
 
@@ -179,9 +192,7 @@ def _plain_ticks(axis: "Axes", lengths: Sequence[int]) -> None:
     axis.set_xticks(lengths, [str(n) for n in lengths])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    low, high = axis.get_ylim()
-    minor = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
-    axis.yaxis.set_minor_formatter(minor if high < 300 * low else NullFormatter())
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(axis="y", which="both", labelsize=9)
 
 
@@ -190,12 +201,12 @@ def _label_ends(axis: "Axes", shown: Sequence[Line], dpi: float) -> None:
     box = axis.get_window_extent()
     ends = axis.transData.transform(np.array([(line.lengths[-1], line.values[-1]) for line in shown]).reshape(-1, 2))
     wanted = [(min(max(y, box.y0), box.y1) - box.y0) / box.height for _, y in ends]
-    gap = 1.25 * LABEL_POINTS * dpi / 72 / box.height
+    gap = LABEL_GAP * dpi / box.height
     for line, height, place, (x, y) in zip(shown, wanted, spread(wanted, gap, 0.0, 1.0), ends, strict=True):
         off = " ↑" if y > box.y1 + 1 else " ↓" if y < box.y0 - 1 else ""
         start = (x - box.x0) / box.width
         axis.plot(
-            [start, 1.0, 1.06, 1.075],
+            [start, 1.0, 1.11, 1.12],
             [height, height, place, place],
             transform=axis.transAxes,
             color=line.colour,
@@ -204,9 +215,10 @@ def _label_ends(axis: "Axes", shown: Sequence[Line], dpi: float) -> None:
             clip_on=False,
             zorder=2,
         )
-        sample = axis.plot([1.08, 1.13], [place] * 2, transform=axis.transAxes, clip_on=False, color=line.colour)[0]
-        sample.set(linestyle=line.style, linewidth=1.3, marker=line.marker, markersize=4, markevery=[1])
+        sample = axis.plot([1.12, 1.18], [place] * 2, transform=axis.transAxes, clip_on=False, color=line.colour)[0]
+        sample.set(linestyle=line.style, linewidth=1.3)
+        sample.set(marker=line.marker, markersize=4.5, markevery=[1], markerfacecolor=line.face)
         axis.text(
-            1.145, place, line.row.replace("$", r"\$") + off, transform=axis.transAxes, va="center",
+            1.2, place, line.row.replace("$", r"\$") + off, transform=axis.transAxes, va="center",
             fontsize=LABEL_POINTS, color="0.1",
         )  # fmt: skip

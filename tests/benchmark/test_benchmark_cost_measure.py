@@ -49,6 +49,7 @@ def test_memory_is_foretold_from_how_it_grew():
     assert problems(linear, 4096, 4 * GB) == dict.fromkeys(PHASES, "out of memory: needs about 4.0 GB")
     assert problems(squared, 4096, 16 * GB) == dict.fromkeys(PHASES, "out of memory: needs about 16.0 GB")
     assert problems(squared, 4096, 17 * GB) == {}
+    assert problems(squared[1:], 4096, 5 * GB) == {}  # one length tells nothing of growth
 
 
 def test_training_needs_parameters_softmax_and_the_gradients_of_both():
