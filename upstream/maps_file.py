@@ -59,7 +59,7 @@ def fingerprint(path: str | Path) -> str:
     """
     maps = _load(path)
     digest = hashlib.sha256(str(tuple(maps.shape)).encode())
-    digest.update(maps.contiguous().numpy())
+    digest.update(maps.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
