@@ -70,6 +70,6 @@ def test_the_crossover_holds_for_all_longer_lengths(ratios, want):
 
 
 def test_a_quarter_of_slow_rounds_is_no_crossover():
-    base = {128: [1.0] * 4}
-    assert crossover({128: [0.8, 0.8, 0.8, 0.9]}, base) == 128
-    assert crossover({128: [0.8, 0.8, 1.3, 1.3]}, base) is None
+    base = {128: [1.0] * 5}
+    assert crossover({128: [0.8, 0.8, 0.8, 0.9, 1.3]}, base) == 128
+    assert crossover({128: [0.8, 0.8, 0.8, 1.3, 1.3]}, base) is None
