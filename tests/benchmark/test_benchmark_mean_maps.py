@@ -274,3 +274,9 @@ def test_a_moved_folder_is_finished_and_shares_its_maps(finished, tmp_path, caps
     now = {path: path.stat().st_mtime_ns for path in out.glob("pretrain/**/*.safetensors")}
     assert now.items() <= before.items()
     assert len(now) == 1
+
+
+def test_a_file_that_is_not_there_is_told_before_any_work(synthetic_tiny, tmp_path, capsys):
+    assert main([*SMOKE, "--out", str(tmp_path / "out"), "attention.maps=/nowhere/at/all"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: /nowhere/at/all is no file of maps")
+    assert list((tmp_path / "out").iterdir()) == []
