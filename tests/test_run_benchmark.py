@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from s3prl_attention import upstream
 from s3prl_attention.benchmark import grid
 from s3prl_attention.benchmark.cli import main
 from s3prl_attention.benchmark.result_files import read_cell
@@ -63,6 +64,18 @@ def test_the_main_job_makes_cells_leaderboard_and_plot(finished):
     assert "fixed_init" in page
     assert "mel" in page
     assert "run_benchmark.py --preset smoke" in page
+
+
+def test_every_upstream_gets_its_row_on_both_tasks(synthetic_tiny, tmp_path):
+    tasks = ("speaker", "phone_linear")
+    assert main(["--preset", "smoke", "--downstream", *tasks, "--out", str(tmp_path)]) == 0
+    made = cells(tmp_path)
+    assert set(made) == {(name, task) for name in [*upstream.names(), "mel"] for task in tasks}
+    assert all(read_cell(path)["status"] == "ok" for path in made.values())
+    page = (tmp_path / "leaderboard.md").read_text()
+    for name in upstream.names():
+        assert page.count(f"\n| {name} |") == len(tasks), f"{name} has no row"
+    assert "selects the same keys as xbox and simple_lsh" in page
 
 
 def test_a_second_run_makes_nothing_anew(finished, capsys):
