@@ -38,3 +38,9 @@ def pattern_maps(query: Tensor, keep: Tensor | None, rule: Rule) -> Tensor:
         rows = weights.new_zeros(num_heads, len(at), num_frames).index_copy(2, at, weights)
         maps[utterance] = maps[utterance].index_copy(1, at, rows)
     return maps
+
+
+def halves(first: Tensor, second: Tensor, num_heads: int) -> Tensor:
+    """A rule in which the first H // 2 heads follow one (m, m) bool and the others a second: (H, m, m)."""
+    half = num_heads // 2
+    return torch.cat([first.expand(half, -1, -1), second.expand(num_heads - half, -1, -1)])

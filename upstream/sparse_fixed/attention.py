@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from ..contract import AttentionInfo
+from ..kernels.patterns import halves
 from ..kernels.shared_qk import projection_macs
 from ..kernels.sparse import blocks, blocks_macs, stride_of, summaries, summaries_macs
 from ..kernels.sparse_attention import SparseAttention
@@ -19,12 +19,11 @@ class Options:
 
 def rule(query: Tensor, at: Tensor, length: int) -> Tensor:
     """Who may look at whom, (H, m, m) bool, for m valid frames at positions ``at`` of an utterance of ``length``."""
-    num_heads, stride = query.shape[0], stride_of(length)
+    stride = stride_of(length)
     i, j = at[:, None], at[None, :]
     first = i // stride == j // stride
     second = (j % stride == stride - 1).expand(len(at), -1)
-    half = num_heads // 2
-    return torch.cat([first.expand(half, -1, -1), second.expand(num_heads - half, -1, -1)])
+    return halves(first, second, query.shape[0])
 
 
 def macs(num_frames: int, hidden_dim: int, num_heads: int) -> int:
