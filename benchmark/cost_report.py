@@ -214,7 +214,11 @@ def _meaning(audit: Audit, at: int) -> list[str]:
 
 
 def _failures(audit: Audit, rows: Iterable[str]) -> Iterable[str]:
+    lengths = all_lengths(audit)
     for row in rows:
+        left_out = [str(n) for n in lengths if n not in cells_of(audit, row)]
+        if left_out and not audit["rows"][row]["problem"]:
+            yield f"{row} at {', '.join(left_out)}: not asked for"
         if audit["rows"][row]["problem"]:
             yield f"{row}: {audit['rows'][row]['problem']}"
         for num_frames, cell in cells_of(audit, row).items():

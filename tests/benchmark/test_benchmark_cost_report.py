@@ -52,6 +52,15 @@ def test_the_summary_has_every_row_with_what_its_samples_say(audit):
     assert linear["parameters MB"] == "9"
 
 
+def test_a_length_that_was_not_asked_for_is_told(audit):
+    assert "Everything was." in markdown(audit)
+    longest = max(cell["num_frames"] for cell in audit["cells"])
+    audit["cells"] = [c for c in audit["cells"] if (c["row"], c["num_frames"]) != ("linear", longest)]
+    page = markdown(audit)
+    assert f"- linear at {longest}: not asked for" in page
+    assert "Everything was." not in page
+
+
 def test_the_exponent_is_that_of_the_attention_alone_from_the_length_asked_for(audit):
     for cell in audit["cells"]:
         if cell["num_frames"] < audit["fit_from"]:  # overhead, not growth
