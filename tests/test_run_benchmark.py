@@ -159,7 +159,7 @@ def test_real_speech(librispeech_mini, tmp_path):
 
 
 BAD = [
-    (["--upstream", "fixd_init"], "unknown upstream 'fixd_init': did you mean 'fixed_init'?"),
+    (["--upstream", "fixd_init"], "unknown upstream 'fixd_init': did you mean 'fixed_init' or 'fixed_patterns'?"),
     (["--downstream", "speakr"], "unknown downstream 'speakr': did you mean 'speaker'?"),
     (["--preset", "demmo"], "unknown preset 'demmo': did you mean 'demo'?"),
     (["--corpus", "librispech"], "unknown corpus 'librispech'"),
