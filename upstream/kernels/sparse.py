@@ -53,7 +53,7 @@ def neighbourhood(query: Tensor, value: Tensor, keep: Tensor | None, stride: int
     key = torch.arange(3 * stride, device=query.device)[None]
     near = (own - key).abs() <= stride  # (l, 3l)
     allowed = near & (valid[:, :, None, None] | (own == key))  # (B, c, 1, l, 3l): a query in the padding sees itself
-    queries = pad(query, (0, 0, 0, beyond)).unflatten(2, (num_blocks, stride)).transpose(1, 2)  # (B, c, h, l, K)
+    queries = _in_rows(query, stride).transpose(1, 2)  # (B, c, h, l, K)
     keys, values = (_around(part, stride, beyond) for part in (query, value))  # (B, c, h, 3l, K)
     allowed = allowed.expand(queries.shape[0], -1, -1, -1, -1)
     q, k, v = (part.flatten(0, 1) for part in (queries, keys, values))
