@@ -31,7 +31,8 @@ class Cell:
 
     study: Study
     task: str
-    seed: int
+    seed: int  # of pre-training
+    probe_seed: int
 
     def key(self, speech: Speech) -> dict[str, Any]:
         """The names under which it is filed."""
@@ -39,6 +40,7 @@ class Cell:
             "upstream": self.study.upstream,
             "downstream": self.task,
             "seed": self.seed,
+            "probe_seed": self.probe_seed,
             "preset": self.study.recipe.preset,
             "corpus": speech.probing.name,
         }
@@ -49,6 +51,7 @@ class Cell:
             lineage(self.study, speech, self.seed),
             self.task,
             asdict(self.study.probe),
+            self.probe_seed,
             speech.probing.fingerprint,
         ]
         return cell_path(out, self.key(speech), digest([parts, task_hash(self.task)]))
@@ -72,11 +75,9 @@ def run_cell(
     device: str,
 ) -> None:
     """Probe, then write outcomes and result; raises what the probe raises."""
-    scored = probe(cell.task, speech.probing, prepared.states, cell.seed, device, cell.study.probe)
+    scored = probe(cell.task, speech.probing, prepared.states, cell.probe_seed, device, cell.study.probe)
     path = cell.path(out, speech)
-    outcomes = path.with_suffix(".csv")
-    columns = ("fold", "utterance", "speaker", "correct", "total")
-    write_utterances(outcomes, (dict(zip(columns, outcome, strict=True)) for outcome in scored.outcomes))
+    write_utterances(path.with_suffix(".csv"), scored.outcomes)
     write_cell(path, _result(cell, prepared, scored, speech, record, overrides, out))
 
 
@@ -84,7 +85,7 @@ def write_failure(
     cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, out: Path
 ) -> None:
     """Record that a cell failed, and why."""
-    sections = ("upstream", "task", "data", "pretrain", "scores", "time", "memory")
+    sections = ("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory")
     reason = " ".join(str(error).split()) or type(error).__name__
     failure = {
         "schema": SCHEMA,
@@ -138,6 +139,7 @@ def _result(
             "splits": scored.splits,
             "num_speakers_test": scored.num_speakers_test,
             "num_folds": scored.num_folds,
+            "lengths": prepared.lengths,
         },
         "config": study.resolved(),
         "difference": difference(study.upstream, study.recipe.preset, overrides),
@@ -164,6 +166,9 @@ def _result(
             "layer_weights": scored.layer_weights,
             "chosen_epoch": scored.chosen_epoch,
             "epochs": scored.epochs_run,
+            "tried": scored.tried,
+            "chosen": scored.chosen,
+            "chosen_on": "dev",
         },
         "time": time,
         "memory": record["memory"] if record else None,

@@ -59,9 +59,9 @@ def run(request: Request) -> Outcome:
     speech = load_speech(studies[MEL].recipe.data)
     request.out.mkdir(parents=True, exist_ok=True)
     cells = [
-        Cell(studies[name], task, seed)
+        Cell(studies[name], task, seed, probe_seed)
         for name in dict.fromkeys([*upstreams, MEL])
-        for seed in request.seeds
+        for seed, probe_seed in seed_pairs(request.seeds, pretrained=name != MEL)
         for task in tasks
     ]
     waiting = [cell for cell in cells if not finished(cell.path(request.out, speech))]
@@ -75,6 +75,17 @@ def run(request: Request) -> Outcome:
     finally:
         written = write(request.out, request.command)
     return Outcome(written, len(cells), len(waiting), num_failed)
+
+
+def seed_pairs(seeds: Sequence[int], pretrained: bool) -> list[tuple[int, int]]:
+    """(seed of pre-training, seed of the probe), so that what either of them changes can be told apart.
+
+    Every seed pre-trains once and is probed with the first; the first is also probed with every other. What is not
+    pre-trained is probed only.
+    """
+    first = seeds[0]
+    probed = [(first, other) for other in seeds[1:]]
+    return [(seed, first) for seed in (seeds if pretrained else seeds[:1])] + probed
 
 
 def _run_upstream(
@@ -98,7 +109,7 @@ def _run_upstream(
     for cell in cells:
         try:
             run_cell(cell, prepared, speech, record, request.overrides, request.out, request.device)
-            logger.info("%s on %s, seed %d: done", study.upstream, cell.task, seed)
+            logger.info("%s on %s, seed %d.%d: done", study.upstream, cell.task, seed, cell.probe_seed)
         except Exception as error:  # whatever it is, the other cells go on
             logger.error("%s on %s failed: %s", study.upstream, cell.task, error)
             write_failure(cell, error, speech, request.overrides, torch.get_num_threads(), request.out)

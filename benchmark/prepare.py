@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .. import downstream
-from ..downstream.hidden_states import extract
+from ..downstream.hidden_states import MAX_BATCH_S, extract, length_batches
 from ..recipes.batches import log_mel_store
 from ..recipes.config import DataConfig, load_recipe
 from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir
@@ -21,6 +21,7 @@ from ..upstream import load
 from ..upstream.contract import entry
 from ..upstream.mel import MelExpert
 from .attention import mean_maps
+from .lengths import padding
 from .settings import MEL, Study
 from .sources import source_hash
 
@@ -39,12 +40,14 @@ class Speech:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel``."""
+    """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel``. ``lengths`` tells
+    for each bucket of utterance lengths how much was padded."""
 
     pretrained: Pretrained | None
     num_parameters: int
     states: FrameStore
     extraction_s: float
+    lengths: list[dict[str, Any]]
 
 
 def load_speech(data: DataConfig) -> Speech:
@@ -96,7 +99,8 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
         timed.write_text(json.dumps({"extraction_s": perf_counter() - started}), encoding="utf-8")
     parameters = sum(parameter.numel() for parameter in expert.parameters())
     extraction_s = json.loads(timed.read_text(encoding="utf-8"))["extraction_s"] if timed.is_file() else float("nan")
-    return Prepared(done, parameters, FrameStore.open(where), extraction_s)
+    lengths = padding(length_batches(utterances, MAX_BATCH_S))
+    return Prepared(done, parameters, FrameStore.open(where), extraction_s, lengths)
 
 
 def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str) -> Pretrained:

@@ -11,18 +11,21 @@ from urllib.parse import quote
 
 import numpy as np
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("ok", "failed", "skipped", "timeout")
 OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
+LATER_COLUMNS = ("seconds", "substitutions", "insertions", "deletions")  # not in files of schema 1
+NUMBERS = ("correct", "total", *LATER_COLUMNS)
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "cell": ("upstream", "downstream", "seed", "preset", "corpus"),
+    "cell": ("upstream", "downstream", "seed", "probe_seed", "preset", "corpus"),
     "upstream": ("name", "title", "source_hash", "parameters", "macs_10s", "order", "hidden_dim"),
     "task": ("name", "metric", "higher_is_better", "head", "unit", "split"),
     "data": ("fingerprint", "synthetic", "note", "splits", "num_speakers_test", "num_folds"),
     "config": (),
     "difference": (),
     "pretrain": ("steps", "valid_loss", "train_loss", "seconds", "log"),
+    "probe": ("seconds", "extraction_s", "layer_weights", "chosen_epoch", "epochs", "tried", "chosen", "chosen_on"),
     "scores": ("dev", "test", "chance", "items", "utterances"),
     "time": ("baseline", "interleaved_with", "threads", "setting", "phases"),
     "memory": ("train_bytes", "inference_bytes"),
@@ -50,13 +53,14 @@ def write_cell(path: Path, cell: Mapping) -> None:
 
 
 def write_utterances(path: Path, outcomes: Iterable[Mapping]) -> None:
-    """Write one csv line per scored utterance, atomically. Each outcome is a mapping with `OUTCOME_COLUMNS`: ``total``
-    scored items of which ``correct`` were right."""
+    """Write one csv line per scored utterance, atomically. Each outcome is a mapping with `OUTCOME_COLUMNS` and
+    `LATER_COLUMNS`: ``total`` scored items of which ``correct`` were right, in ``seconds`` of audio."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, OUTCOME_COLUMNS, lineterminator="\n")
+    columns = (*OUTCOME_COLUMNS, *LATER_COLUMNS)
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for outcome in outcomes:
-        assert set(outcome) == set(OUTCOME_COLUMNS), f"an outcome has keys {sorted(outcome)}, not {OUTCOME_COLUMNS}"
+        assert set(outcome) == set(columns), f"an outcome has keys {sorted(outcome)}, not {columns}"
         assert 0 <= outcome["correct"] <= outcome["total"] < math.inf, f"correct or total out of range: {dict(outcome)}"
         writer.writerow(outcome)
     write_atomically(path, text.getvalue().encode())
@@ -72,6 +76,7 @@ def read_cell(path: Path) -> dict:
     schema = cell.get("schema") if isinstance(cell, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}: update s3prl-attention")
+    cell = _upgraded(cell)
     problems = _problems(cell)
     if problems:
         raise ValueError(f"{path} is not a schema {SCHEMA} cell ({'; '.join(problems)}): {cure}")
@@ -91,15 +96,17 @@ def read_cells(folder: Path) -> tuple[list[dict], list[str]]:
 
 
 def read_utterances(cell: Mapping) -> dict[str, np.ndarray]:
-    """The columns of the csv beside a cell that `read_cells` gave: ``correct`` and ``total`` float64, the others text.
-    ValueError names a csv that is missing, damaged or does not hold the cell's ``scores.items`` items, and the cure."""
+    """The columns of the csv beside a cell that `read_cells` gave: `NUMBERS` as float64, the others text. What files of
+    schema 1 do not have is left out. ValueError names a csv that is missing, damaged or does not hold the cell's
+    ``scores.items`` items, and the cure."""
     cure = f"delete {cell['_path'].name} and run again to make both anew"
     path = cell["_path"].parent / cell["scores"]["utterances"]
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        columns = {name: np.array([row[name] for row in rows]) for name in OUTCOME_COLUMNS}
-        columns |= {name: columns[name].astype(float) for name in ("correct", "total")}
+        names = [*OUTCOME_COLUMNS, *(name for name in LATER_COLUMNS if rows and name in rows[0])]
+        columns = {name: np.array([row[name] for row in rows]) for name in names}
+        columns |= {name: columns[name].astype(float) for name in NUMBERS if name in columns}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path} is not a readable file of utterances ({error!r}): {cure}") from error
     if columns["total"].sum() != cell["scores"]["items"]:
@@ -109,10 +116,12 @@ def read_utterances(cell: Mapping) -> dict[str, np.ndarray]:
 
 
 def cell_path(out: Path, cell_key: Mapping, digest: str) -> Path:
-    """Where the cell goes: ``out/cells/<corpus>/<preset>/<upstream>--<downstream>--seed<seed>--<digest>.json``, each
-    name percent-encoded where a file system might refuse it (``s3prl:fbank`` becomes ``s3prl%3Afbank``)."""
+    """Where the cell goes: ``out/cells/<corpus>/<preset>/<upstream>--<downstream>--seed<seed>.<probe_seed>--<digest>
+    .json``, each name percent-encoded where a file system might refuse it (``s3prl:fbank`` becomes ``s3prl%3Afbank``).
+    """
     safe = {key: _safe(str(value)) for key, value in cell_key.items()}
-    name = f"{safe['upstream']}--{safe['downstream']}--seed{safe['seed']}--{_safe(digest)}.json"
+    seeds = f"seed{safe['seed']}.{safe['probe_seed']}"
+    name = f"{safe['upstream']}--{safe['downstream']}--{seeds}--{_safe(digest)}.json"
     return out / "cells" / safe["corpus"] / safe["preset"] / name
 
 
@@ -130,6 +139,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _upgraded(cell: dict) -> dict:
+    """A cell of an older schema as this one has it: schema 1 had one seed for both, and probes without a sweep."""
+    if not isinstance(cell, dict) or cell.get("schema") != 1:
+        return cell
+    key, probe = cell.get("cell"), cell.get("probe")
+    if isinstance(key, dict) and "seed" in key:
+        key = {"probe_seed": key["seed"], **key}
+    told = {**dict.fromkeys(REQUIRED["probe"]), **(probe if isinstance(probe, dict) else {})}
+    return {**cell, "schema": SCHEMA, "cell": key, "probe": told if cell.get("status") == "ok" else probe}
+
+
 def _safe(name: str) -> str:
     assert name, "a cell needs a name in every field"
     encoded = quote(name, safe=" +,=@")
@@ -137,7 +157,7 @@ def _safe(name: str) -> str:
 
 
 def _problems(cell: object) -> list[str]:
-    """What keeps ``cell`` from being a schema 1 cell, all of it at once."""
+    """What keeps ``cell`` from being a cell of this schema, all of it at once."""
     if not isinstance(cell, Mapping):
         return ["it is not an object"]
     problems = []

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from ..recipes.corpora import FrameStore, Utterance
 
 
+MAX_BATCH_S = 120.0  # of audio, padding included
+
+
 def extract(
     expert: UpstreamBase,
     utterances: Sequence[Utterance],
     folder: Path,
     dtype: str = "float16",
-    max_batch_s: float = 120.0,
+    max_batch_s: float = MAX_BATCH_S,
     device: str | torch.device = "cpu",
 ) -> FrameStore:
     """Run a frozen upstream over utterances and store its hidden states, an array (t, S, D) for each.

@@ -11,12 +11,19 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """How many of an utterance's scored items (frames, or the utterance itself) were right."""
+    """How many of an utterance's scored items (frames, phones, or the utterance itself) were right.
+
+    For an error rate ``total`` counts the phones of the transcript, ``correct`` those among them that were found, and
+    ``total - correct`` is the number of substitutions and deletions; ``insertions`` come on top.
+    """
 
     utterance: str
     speaker: str
     correct: int
     total: int
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
 
 
 def record(
@@ -37,10 +44,25 @@ def record(
 
 def accuracy(outcomes: Sequence[Outcome]) -> float:
     """Right items among all items, from 0 to 1. ``ValueError`` without items."""
+    return sum(outcome.correct for outcome in outcomes) / _num_items(outcomes)
+
+
+def error_rate(outcomes: Sequence[Outcome]) -> float:
+    """Substitutions, insertions and deletions per item; may exceed 1. ``ValueError`` without items."""
+    errors = sum(outcome.total - outcome.correct + outcome.insertions for outcome in outcomes)
+    return errors / _num_items(outcomes)
+
+
+def score(outcomes: Sequence[Outcome], higher_is_better: bool) -> float:
+    """The ``accuracy``, or where lower is better the ``error_rate``."""
+    return accuracy(outcomes) if higher_is_better else error_rate(outcomes)
+
+
+def _num_items(outcomes: Sequence[Outcome]) -> int:
     total = sum(outcome.total for outcome in outcomes)
     if total == 0:
         raise ValueError("there is no scored item: log or score a split after at least one batch of it")
-    return sum(outcome.correct for outcome in outcomes) / total
+    return total
 
 
 def log_accuracy(

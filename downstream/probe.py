@@ -1,4 +1,4 @@
-"""Trains a task's head on stored hidden states: dev chooses the epoch, test is scored once, fold by fold.
+"""Trains a task's head on stored hidden states: dev chooses learning rate and epoch, test is scored once, fold by fold.
 
 Legend: S hidden states, N rows of a batch (frames, or utterances where a task reads means), D model dim, F folds.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from . import config, load
 from .featurizer import Standardizer, WeightedSum
-from .outcomes import Outcome, accuracy
+from .outcomes import Outcome, score
 from .splits import SPLITS, Fold
 from .states import States
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Labels = dict[str, Tensor]  # utterance id -> (items,) int64
 Weights = dict[str, Tensor]  # parameter name -> value
+Batch = tuple[Tensor, list[int], list[Tensor], list[str]]  # rows (S, N, D), rows, labels and id of each utterance
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ProbeSettings:
 
     Args:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
-        learning_rate: Adam's, at the start.
+        learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
         weight_decay: L2 penalty on the head (not on the weights of the states).
         averaging: decay of the moving average of all weights over steps, which is what dev and test score.
         batch_frames: feature frames in a batch, in whole utterances, for tasks that read frames.
@@ -47,7 +48,7 @@ class ProbeSettings:
     """
 
     num_epochs: int = 30
-    learning_rate: float = 1e-2
+    learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
     weight_decay: float = 1e-2
     averaging: float = 0.9
     batch_frames: int = 4096
@@ -60,8 +61,9 @@ class ProbeSettings:
         """Refuse settings that cannot train, all at once."""
         counts = ("num_epochs", "batch_frames", "batch_utterances", "min_steps")
         wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
-        if not self.learning_rate > 0:
-            wrong.append(f"learning_rate must be above 0, got {self.learning_rate}")
+        rates = self.learning_rates
+        if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
+            wrong.append(f"learning_rates must be different numbers above 0, at least one, got {list(rates)}")
         if not self.weight_decay >= 0:
             wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.averaging < 1:
@@ -72,17 +74,20 @@ class ProbeSettings:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came out; scores are fractions of the scored items, pooled over the folds.
+    """What came out; scores are pooled over the folds, in the task's metric.
 
     Args:
-        dev: score of the chosen epochs on dev, by which they were chosen.
-        test: score of the chosen epochs on test.
-        chance: what always answering the most frequent class of train scores on test.
-        items: number of scored test items (frames or utterances).
-        outcomes: (fold, utterance, speaker, correct, total) of every test utterance.
+        dev: score on dev with the chosen learning rates and epochs, by which they were chosen.
+        test: score on test with them.
+        chance: score of guessing on test, as the task defines it.
+        items: number of scored test items (frames, phones or utterances).
+        outcomes: a mapping for every test utterance: ``fold``, the fields of ``Outcome``, ``seconds``.
         layer_weights: F lists of S weights, input first.
-        epochs_run: epochs of each fold.
+        epochs_run: epochs of each fold and learning rate.
         chosen_epoch: F numbers, from 1.
+        tried: a mapping for each learning rate: ``learning_rate``, and ``dev``, its best score in each of the F folds
+            (None where its loss was not finite before the first epoch ended).
+        chosen: F mappings with the chosen ``learning_rate``.
         seconds: wall-clock time of the probe: reading stored states, training and scoring.
         num_speakers_test: speakers who occur in test.
         num_folds: F.
@@ -94,10 +99,12 @@ class ProbeResult:
     test: float
     chance: float
     items: int
-    outcomes: list[tuple[int, str, str, int, int]]
+    outcomes: list[dict[str, Any]]
     layer_weights: list[list[float]]
     epochs_run: int
     chosen_epoch: list[int]
+    tried: list[dict[str, Any]]
+    chosen: list[dict[str, float]]
     seconds: float
     num_speakers_test: int
     num_folds: int
@@ -107,13 +114,15 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """One fold's share of a ``ProbeResult``; ``chance_correct`` counts the test items of train's majority class."""
+    """One fold's share of a ``ProbeResult``; ``guessed`` counts the test items that train's majority class has."""
 
     dev: list[Outcome]
     test: list[Outcome]
-    chance_correct: int
+    guessed: int
     layer_weights: list[float]
+    learning_rate: float
     chosen_epoch: int
+    dev_by_rate: list[float | None]
 
 
 def probe(
@@ -145,8 +154,8 @@ def probe(
     start_s = time.perf_counter()
     settings = settings or ProbeSettings()
     module = load(task)
-    folds = module.folds(corpus, settings.subsets)
-    states = States(store, folds, module.INFO.reads, settings.normalize, torch.device(device))
+    info, folds = module.INFO, module.folds(corpus, settings.subsets)
+    states = States(store, folds, info.reads, settings.normalize, torch.device(device))
     results = []
     with tqdm(
         total=len(folds) * settings.num_epochs, desc=f"probe {task}", unit="epoch", leave=False,
@@ -157,15 +166,25 @@ def probe(
     test = [outcome for result in results for outcome in result.test]
     items = sum(outcome.total for outcome in test)
     sizes = {split: sum(len(fold.utterances(split)) for fold in folds) for split in SPLITS}
+    seconds = {u.id: u.seconds for fold in folds for u in fold.test}
     return ProbeResult(
-        dev=accuracy([outcome for result in results for outcome in result.dev]),
-        test=accuracy(test),
-        chance=sum(result.chance_correct for result in results) / items,
+        dev=score([outcome for result in results for outcome in result.dev], info.higher_is_better),
+        test=score(test, info.higher_is_better),
+        chance=sum(result.guessed for result in results) / items if info.chance == "majority" else 1.0,
         items=items,
-        outcomes=[(number, *outcome) for number, result in enumerate(results) for outcome in result.test],
+        outcomes=[
+            {"fold": number, **outcome._asdict(), "seconds": seconds[outcome.utterance]}
+            for number, result in enumerate(results)
+            for outcome in result.test
+        ],
         layer_weights=[result.layer_weights for result in results],
         epochs_run=settings.num_epochs,
         chosen_epoch=[result.chosen_epoch for result in results],
+        tried=[
+            {"learning_rate": rate, "dev": [result.dev_by_rate[index] for result in results]}
+            for index, rate in enumerate(settings.learning_rates)
+        ],
+        chosen=[{"learning_rate": result.learning_rate} for result in results],
         seconds=time.perf_counter() - start_s,
         num_speakers_test=len({outcome.speaker for outcome in test}),
         num_folds=len(folds),
@@ -183,86 +202,147 @@ class Probe(nn.Module):
 
     expert: Any
 
-    def __init__(self, expert: nn.Module, states: States, standardize: Standardizer) -> None:
+    def __init__(self, expert: nn.Module, num_states: int) -> None:
         super().__init__()
-        self.mix = WeightedSum(states.num_states)
+        self.mix = WeightedSum(num_states)
         self.expert = expert
-        self.states = states
-        self.standardize = standardize
 
     def forward(
-        self, split: str, batch: Sequence[Utterance], labels: Labels, records: dict[str, list[Any]] | None
-    ) -> Tensor:
-        """The loss of one batch; outcomes go to ``records``."""
-        rows = self.mix(self.standardize(self.states.read(batch)))  # (N, D)
-        features = rows.split([self.states.num_rows(utterance) for utterance in batch])
-        ids = [utterance.id for utterance in batch]
-        return self.expert(split, list(features), [labels[id] for id in ids], ids, records=records)
+        self, split: str, rows: Tensor, sizes: list[int], labels: list[Tensor], ids: list[str],
+        records: dict[str, list[Any]] | None,
+    ) -> Tensor:  # fmt: skip
+        """The loss of a batch: ``rows`` (S, N, D) of its utterances, ``sizes`` of them each; outcomes go to
+        ``records``."""
+        return self.expert(split, list(self.mix(rows).split(sizes)), labels, ids, records=records)
+
+
+class Batches:
+    """A fold's utterances as what a ``Probe`` takes: standardised rows and labels."""
+
+    def __init__(self, fold: Fold, states: States, label: Callable[[Utterance], Tensor], max_rows: int) -> None:
+        self.states = states
+        self.max_rows = max_rows
+        self.labels: Labels = {u.id: label(u) for split in SPLITS for u in fold.utterances(split)}
+        self.standardize = Standardizer(states.read(batch) for batch in states.batches(fold.train, max_rows))
+
+    def __call__(self, utterances: Sequence[Utterance], max_rows: int | None = None) -> Iterator[Batch]:
+        """Neighbours in batches of up to ``max_rows`` rows."""
+        for batch in self.states.batches(utterances, max_rows or self.max_rows):
+            rows = self.standardize(self.states.read(batch))
+            ids = [utterance.id for utterance in batch]
+            yield rows, list(map(self.states.num_rows, batch)), [self.labels[id] for id in ids], ids
+
+
+class Candidate:
+    """A head in training with one learning rate, and the best that dev has seen of it (the last of equals)."""
+
+    def __init__(self, model: Probe, learning_rate: float, settings: ProbeSettings, higher_is_better: bool) -> None:
+        self.model = model
+        self.learning_rate = learning_rate
+        self.decay = settings.averaging
+        self.higher_is_better = higher_is_better
+        head = {"params": list(model.expert.parameters()), "weight_decay": settings.weight_decay}
+        mix = {"params": list(model.mix.parameters()), "weight_decay": 0.0}
+        self.optimizer = torch.optim.Adam([head, mix], lr=learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda epoch: 1 - epoch / settings.num_epochs)
+        self.average = _copy(dict(model.named_parameters()))
+        self.loss = torch.zeros(())
+        self.score = -math.inf  # of the best, turned so that higher is better
+        self.epoch = 0
+        self.weights: Weights = {}
+        self.dev: list[Outcome] = []
+
+    def learn(self, batch: Batch) -> None:
+        """One step."""
+        self.loss = self.model("train", *batch, None)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss.backward()
+        self.optimizer.step()
+        for name, parameter in self.model.named_parameters():
+            self.average[name].lerp_(parameter.detach(), 1 - self.decay)
+
+    def end_epoch(self, epoch: int, outcomes: list[Outcome]) -> None:
+        """Keep these weights if their outcomes on dev are the best so far."""
+        self.schedule.step()
+        turned = score(outcomes, self.higher_is_better) * (1 if self.higher_is_better else -1)
+        if turned >= self.score:
+            self.score, self.epoch, self.weights, self.dev = turned, epoch, _copy(self.average), outcomes
+
+    @property
+    def dev_score(self) -> float | None:
+        """Of the best epoch; None before the first."""
+        return score(self.dev, self.higher_is_better) if self.dev else None
 
 
 def _probe_fold(
     task: str, corpus: Corpus, fold: Fold, states: States, seed: list[int], settings: ProbeSettings, bar: tqdm
 ) -> FoldResult:
-    """Train on train, keep the epoch that is best on dev (the last of equals), score test with it, once."""
+    """Train on train, keep the learning rate and epoch that are best on dev, score test with them, once.
+
+    A candidate whose loss is not finite any more is trained no further; the epochs before count.
+    """
     rng = np.random.default_rng(seed)
-    max_rows = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
-    model = _build(task, corpus, fold, states, int(rng.integers(2**63)), max_rows)
-    labels = {u.id: model.expert.label(u) for split in SPLITS for u in fold.utterances(split)}
-    head = {"params": list(model.expert.parameters()), "weight_decay": settings.weight_decay}
-    mix = {"params": list(model.mix.parameters()), "weight_decay": 0.0}
-    optimizer = torch.optim.Adam([head, mix], lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / settings.num_epochs)
-    train_rows = math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps)
-    average = _copy(dict(model.named_parameters()))
-    best: tuple[float, int, Weights, list[Outcome]] = (-math.inf, 0, {}, [])
+    info, start = load(task).INFO, int(rng.integers(2**63))
+    candidates = [
+        Candidate(_build(task, corpus, fold, states, start), rate, settings, info.higher_is_better)
+        for rate in settings.learning_rates
+    ]
+    most = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
+    batches = Batches(fold, states, candidates[0].model.expert.label, most)
+    train_rows = min(most, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
+    running = list(candidates)
     for epoch in range(1, settings.num_epochs + 1):
         shuffled = [fold.train[index] for index in rng.permutation(len(fold.train))]
-        for batch in states.batches(shuffled, min(max_rows, train_rows)):
-            loss = model("train", batch, labels, None)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            for name, parameter in model.named_parameters():
-                average[name].lerp_(parameter.detach(), 1 - settings.averaging)
-        if not torch.isfinite(loss):
-            raise ValueError(f"probe {task}: the loss is {loss.item()} in epoch {epoch}: lower learning_rate")
-        schedule.step()
-        dev = _score(model, average, "dev", fold.dev, labels, max_rows)
-        if accuracy(dev) >= best[0]:
-            best = (accuracy(dev), epoch, _copy(average), dev)
+        for batch in batches(shuffled, train_rows):
+            for candidate in running:
+                candidate.learn(batch)
+        running = [candidate for candidate in running if torch.isfinite(candidate.loss)]
+        for candidate, outcomes in zip(
+            running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
+        ):
+            candidate.end_epoch(epoch, outcomes)
         bar.update()
-    _, chosen_epoch, weights, dev = best
+    best = max(candidates, key=lambda candidate: candidate.score)  # the first of equals
+    if not best.epoch:
+        rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+        raise ValueError(
+            f"probe {task}: the loss is {best.loss.item()} in the first epoch with each of the learning rates {rates}: "
+            f"lower probe.learning_rates"
+        )
+    labels = batches.labels
     majority = torch.cat([labels[u.id] for u in fold.train]).bincount().argmax()
     return FoldResult(
-        dev=dev,
-        test=_score(model, weights, "test", fold.test, labels, max_rows),
-        chance_correct=sum(int((labels[u.id] == majority).sum()) for u in fold.test),
-        layer_weights=weights["mix.weights"].softmax(0).tolist(),
-        chosen_epoch=chosen_epoch,
+        dev=best.dev,
+        test=_outcomes("test", [(best.model, best.weights)], batches(fold.test))[0],
+        guessed=sum(int((labels[u.id] == majority).sum()) for u in fold.test),
+        layer_weights=best.weights["mix.weights"].softmax(0).tolist(),
+        learning_rate=best.learning_rate,
+        chosen_epoch=best.epoch,
+        dev_by_rate=[candidate.dev_score for candidate in candidates],
     )
 
 
-def _build(task: str, corpus: Corpus, fold: Fold, states: States, seed: int, max_rows: int) -> Probe:
-    """The model of a fold, with the standardisation of its train set; the global random state is left as it was."""
+def _build(task: str, corpus: Corpus, fold: Fold, states: States, seed: int) -> Probe:
+    """The model of a fold; the global random state is left as it was."""
     rate, section = states.store.meta["upstream_rate"], config(task)["downstream_expert"]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         expert = load(task).DownstreamExpert(states.dim, rate, section, expdir=None, corpus=corpus, fold=fold)
-    standardize = Standardizer(states.read(batch) for batch in states.batches(fold.train, max_rows))
-    return Probe(expert, states, standardize).to(states.device)
+    return Probe(expert, states.num_states).to(states.device)
 
 
 @torch.no_grad()
-def _score(
-    model: Probe, weights: Weights, split: str, utterances: Sequence[Utterance], labels: Labels, max_rows: int
-) -> list[Outcome]:
-    """The outcome of every utterance of a split, with these weights instead of the model's own."""
-    records: dict[str, list[Any]] = {}
-    model.eval()
-    for batch in model.states.batches(utterances, max_rows):
-        functional_call(model, weights, (split, batch, labels, records))
-    model.train()
-    return records["outcomes"]
+def _outcomes(split: str, models: Sequence[tuple[Probe, Weights]], batches: Iterable[Batch]) -> list[list[Outcome]]:
+    """The outcome of every utterance of a split, for each model with these weights instead of its own."""
+    records: list[dict[str, list[Any]]] = [{} for _ in models]
+    for model, _ in models:
+        model.eval()
+    for batch in batches:
+        for (model, weights), found in zip(models, records, strict=True):
+            functional_call(model, weights, (split, *batch, found))
+    for model, _ in models:
+        model.train()
+    return [found["outcomes"] for found in records]
 
 
 def _copy(weights: Mapping[str, Tensor]) -> Weights:

@@ -21,11 +21,13 @@ __all__ = ["INFO", "DownstreamExpert", "folds"]
 
 INFO = TaskInfo(
     title="phone, linear",
+    kind="phone",
     metric="accuracy",
     higher_is_better=True,
     unit="frames",
     head="linear",
     reads="frames",
+    needs="phone alignments",
     source="s3prl phone_linear; Liu et al. 2020 (Mockingjay)",
 )
 

@@ -21,11 +21,13 @@ __all__ = ["INFO", "DownstreamExpert", "folds"]
 
 INFO = TaskInfo(
     title="speaker",
+    kind="speaker",
     metric="accuracy",
     higher_is_better=True,
     unit="utterances",
     head="mean over time, linear",
     reads="mean",
+    needs="two speakers or more, with three utterances each",
     source="s3prl speaker_linear_utter_libri; Liu et al. 2020 (Mockingjay)",
 )
 

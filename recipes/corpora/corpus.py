@@ -3,8 +3,8 @@
 import dataclasses
 import difflib
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -98,9 +98,12 @@ class PhoneAlignment:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: ``num_samples`` counts the samples of one channel in the file, at ``sample_rate_hz``.
+    """One recording, or a part of one: ``num_samples`` of one channel from ``start_sample`` on, at ``sample_rate_hz``.
 
     ``content`` changes when the audio does (a checksum of the samples, or the file's size in bytes); 0 if unknown.
+    ``split`` is ``train``, ``dev`` or ``test`` where the corpus assigns utterances itself, else empty. ``labels`` are
+    further facts by name, for example ``language``. ``phone_names`` are phones without times, for recognition only;
+    empty when there are none or ``phones`` has them.
     """
 
     id: str
@@ -113,6 +116,10 @@ class Utterance:
     text: str
     phones: PhoneAlignment | None
     content: int = 0
+    start_sample: int = 0
+    split: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    phone_names: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

@@ -12,13 +12,14 @@ from s3prl_attention.benchmark.rows import Row, rows
 NAMES = {"self_attention": (1.0, 0.5), "fixed_init": (0.75, 0.55), "synthesizer_random": (0.8, 0.45)}  # speed, score
 
 BASE: dict = {
-    "schema": 1,
+    "schema": 2,
     "status": "ok",
     "reason": None,
     "cell": {
         "upstream": "fixed_init",
         "downstream": "speaker",
         "seed": 0,
+        "probe_seed": 0,
         "preset": "demo",
         "corpus": "synthetic-small",
     },
@@ -55,6 +56,16 @@ BASE: dict = {
     },
     "difference": {},
     "pretrain": {"steps": 1000, "valid_loss": 0.457, "train_loss": 0.45, "seconds": 61.2, "log": "log.jsonl"},
+    "probe": {
+        "seconds": 3.5,
+        "extraction_s": 2.5,
+        "layer_weights": [[0.5, 0.5]],
+        "chosen_epoch": [7],
+        "epochs": 30,
+        "tried": [{"learning_rate": 0.001, "dev": [0.5]}, {"learning_rate": 0.01, "dev": [0.6]}],
+        "chosen": [{"learning_rate": 0.01}],
+        "chosen_on": "dev",
+    },
     "scores": {"dev": 0.6, "test": 0.55, "chance": 0.025, "items": 200, "utterances": "set by save"},
     "time": {
         "baseline": "self_attention",
@@ -119,6 +130,10 @@ def outcomes(score: float, num_speakers: int = 40, per_speaker: int = 5, seed: i
             "speaker": f"s{i % num_speakers}",
             "correct": int(right[i]),
             "total": 1,
+            "seconds": float(2 + i % 20),
+            "substitutions": 0,
+            "insertions": 0,
+            "deletions": 0,
         }
         for i in range(total)
     ]
@@ -137,7 +152,7 @@ def save(out: Path, cell: Mapping, digest: str = "d1", lines: list[dict] | None 
 
 def failed(reason: str = "RuntimeError: boom", **changes: Any) -> dict:
     """A cell that failed before anything was known."""
-    nothing = dict.fromkeys(("upstream", "task", "data", "pretrain", "scores", "time", "memory"))
+    nothing = dict.fromkeys(("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory"))
     return {**make_cell(**changes), **nothing, "config": {}, "status": "failed", "reason": reason}
 
 

@@ -15,7 +15,7 @@ from s3prl_attention.downstream.splits import phone_folds, speaker_folds
 from s3prl_attention.recipes.corpora import Corpus, FrameStore
 from torch.nn import functional
 
-FAST = ProbeSettings(num_epochs=6, learning_rate=0.03)
+FAST = ProbeSettings(num_epochs=6, learning_rates=[0.03])
 
 
 @pytest.fixture
