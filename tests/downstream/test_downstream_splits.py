@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from downstream_fixtures import corpus, utterances
-from s3prl_attention.downstream.splits import SPLITS, Fold, check_fold, phone_folds, speaker_folds
-from s3prl_attention.recipes.corpora import load_corpus
+from s3prl_attention.downstream.splits import SPLITS, Fold, check_fold, label_folds, phone_folds, speaker_folds
+from s3prl_attention.downstream.task import NotApplicable
+from s3prl_attention.recipes.corpora import Corpus, load_corpus
 
 
 def ids(fold: Fold) -> dict[str, set[str]]:
@@ -112,7 +114,7 @@ def test_phone_folds_rotate_speakers(num_speakers: int, num_folds: int):
     ],
 )
 def test_phone_task_says_what_it_needs(made, message: str):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(NotApplicable, match=message):
         phone_folds(made)
 
 
@@ -152,6 +154,214 @@ def test_a_fold_with_a_leak_or_an_empty_set_is_refused():
         Fold(a, b, c, "").utterances("valid")
 
 
+def test_what_is_lacking_is_told_apart_from_what_was_asked_wrongly():
+    short = corpus(utterances("x", ["a", "b"], each=2))
+    for lacking in (short, corpus(utterances("x", ["a"])), corpus([])):
+        with pytest.raises(NotApplicable):
+            speaker_folds(lacking)
+    with pytest.raises(ValueError, match="fewer than 3 utterances in x") as caught:
+        speaker_folds(short, ["x"])
+    assert not isinstance(caught.value, NotApplicable)
+    with pytest.raises(NotApplicable, match=r"it has x .speaker 'a' has 2."):
+        speaker_folds(short)
+
+
+def test_phones_without_times_count_where_times_are_not_asked_for():
+    timed, named = utterances("x", ["a", "b"]), utterances("x", ["c", "d"], aligned=False)
+    made = corpus(timed, [replace(u, phone_names=("AA", "B")) for u in named], utterances("x", ["e"], aligned=False))
+    assert {u.speaker for fold in phone_folds(made, times=False) for u in fold.test} == set("abcd")
+    with pytest.raises(NotApplicable, match=r"need 3 speakers with alignments.*has 2"):
+        phone_folds(made)
+    with pytest.raises(NotApplicable, match=r"has no phones, which phone recognition learns from.*column phones"):
+        phone_folds(corpus(utterances("x", ["e"], aligned=False)), times=False)
+
+
+def assigned(*parts: tuple[str, list[str]], each: int = 5, shared: bool = False, **kw: Any) -> Corpus:
+    """Utterances of the speakers of each split; several parts may name the same speaker."""
+    made = [
+        replace(u, id=f"{split or 'none'}-{number}-{u.id}", split=split)
+        for number, (split, speakers) in enumerate(parts)
+        for u in utterances("all", speakers, each=each, **kw)
+    ]
+    return replace(corpus(made), assigned_by="the column split", shared_speakers=shared)
+
+
+def by_split(made: Corpus) -> dict[str, set[str]]:
+    return {split: {u.id for u in made.utterances if u.split == split} for split in SPLITS}
+
+
+def with_labels(made: Corpus, **of_speaker: str) -> Corpus:
+    """``x/y``: the speaker's utterances have both, by turns; an empty one is none."""
+    found = []
+    for number, u in enumerate(made.utterances):
+        names = of_speaker.get(u.speaker, "").split("/")
+        found.append(replace(u, labels={"label": names[number % len(names)]}))
+    return replace(made, utterances=tuple(found))
+
+
+def test_assigned_sets_are_used_as_they_are():
+    made = assigned(("train", ["a", "b"]), ("dev", ["c"]), ("test", ["d", "e"]), ("", ["f"]))
+    for folds in (phone_folds(made), label_folds(with_labels(made, **dict.fromkeys("abcdef", "x/y")))):
+        (fold,) = folds
+        assert ids(fold) == by_split(made)
+        assert fold.split == "assigned by the column split: speaker-disjoint; 5 utterances are assigned to none"
+    partly = replace(
+        made, utterances=tuple(replace(u, phones=None if u.speaker == "e" else u.phones) for u in made.utterances)
+    )
+    (fold,) = phone_folds(partly)
+    assert {u.speaker for u in fold.test} == {"d"}
+    assert "5 utterances without phone alignments are left out" in fold.split
+
+
+def test_an_assigned_speaker_in_two_sets_is_named_unless_the_corpus_allows_it():
+    parts = (("train", ["a", "b", "c"]), ("dev", ["b"]), ("test", ["b", "c", "d"]))
+    labels = dict.fromkeys("abcd", "x/y")
+    for folds in (phone_folds, label_folds):
+        with pytest.raises(ValueError, match=r"speaker 'b' .2 in all. is in train and in dev: .*shared_speakers=true"):
+            folds(with_labels(assigned(*parts), **labels))
+        made = with_labels(assigned(*parts, shared=True), **labels)
+        (fold,) = folds(made)
+        assert ids(fold) == by_split(made)
+        assert fold.split == "assigned by the column split: 2 of the 3 speakers of test are in train or dev too"
+
+
+def test_own_subsets_may_share_speakers_where_the_corpus_allows_it():
+    again = [replace(u, id=f"again-{u.id}") for u in utterances("test", ["a"])]
+    made = corpus(utterances("train", ["a"]), utterances("dev", ["b"]), again)
+    with pytest.raises(ValueError, match="speaker 'a' is in train and in test"):
+        phone_folds(made)
+    (fold,) = phone_folds(replace(made, shared_speakers=True))
+    assert fold.split.startswith("1 of the 1 speakers of test are in train or dev too, the corpus's own subsets")
+
+
+def test_without_an_assigned_dev_some_speakers_of_train_are_dev():
+    made = assigned(("train", [f"s{n:02d}" for n in range(30)]), ("test", ["t"]))
+    (fold,) = phone_folds(made)
+    dev = {u.speaker for u in fold.dev}
+    assert dev == {"s05", "s15", "s25"}
+    assert dev.isdisjoint(u.speaker for u in fold.train)
+    assert {u.id for u in (*fold.train, *fold.dev)} == by_split(made)["train"]
+    assert "no dev is assigned: 3 speakers of train are dev" in fold.split
+    assert phone_folds(made) == [fold]
+
+
+def test_dev_speakers_leave_every_class_in_train():
+    speakers = [f"s{n}" for n in range(10)]
+    made = assigned(("train", speakers), ("test", ["t"]))
+    made = with_labels(made, **{**dict.fromkeys(speakers, "x"), "s5": "y", "t": "x/y"})
+    (fold,) = label_folds(made)
+    assert {u.speaker for u in fold.dev} == {"s0"}, "s5 would be in the middle, but nobody else says y"
+    only = with_labels(made, s0="x", s1="y", t="x/y")
+    (fold,) = label_folds(only)
+    assert len(fold.dev) == 1
+    assert "1 utterances of train are dev, spread over its speakers" in fold.split
+    assert {u.labels["label"] for u in fold.train} == {"x", "y"}
+
+
+def test_where_speakers_are_shared_a_tenth_of_the_utterances_is_dev():
+    made = assigned(("train", ["a", "b"]), ("test", ["b"]), each=25, shared=True)
+    (fold,) = phone_folds(made)
+    assert len(fold.dev) == 5
+    assert {u.speaker for u in fold.dev} == {"a", "b"}
+    assert "5 utterances of train are dev" in fold.split
+    assert {u.id for u in (*fold.train, *fold.dev)} == by_split(made)["train"]
+    with pytest.raises(NotApplicable, match="no dev is assigned, and train is too small"):
+        phone_folds(assigned(("train", ["a"]), ("test", ["a"]), each=1, shared=True))
+
+
+def test_assigned_speakers_are_a_closed_set():
+    made = assigned(("train", ["a", "b"]), ("dev", ["a"]), ("test", ["b", "a"]))
+    (fold,) = speaker_folds(made)
+    assert ids(fold) == by_split(made)
+    assert "closed set of 2 speakers; 2 of the 2 chapters of test are in train too" in fold.split
+    (fold,) = speaker_folds(assigned(("train", ["a", "b"]), ("test", ["b"]), each=10))
+    assert len(fold.dev) == 2
+    assert {u.speaker for u in fold.train} == {"a", "b"}
+    (fold,) = speaker_folds(assigned(("train", ["a", "a", "b"]), ("test", ["b"]), each=1))
+    assert [u.speaker for u in fold.dev] == ["a"], "b has one utterance, which train needs"
+    other = [replace(u, chapter="another") if u.split == "test" else u for u in made.utterances]
+    assert "the chapters of test are not in train" in speaker_folds(replace(made, utterances=tuple(other)))[0].split
+    unknown = [replace(u, chapter="") for u in made.utterances]
+    assert "chapters are not known" in speaker_folds(replace(made, utterances=tuple(unknown)))[0].split
+
+
+def test_assigned_test_speakers_who_are_not_in_train_are_named():
+    with pytest.raises(
+        ValueError, match=r"speaker 'c', 'd', 'e' and 1 more of test is not in train .* closed"
+    ) as caught:
+        speaker_folds(assigned(("train", ["a", "b"]), ("test", ["b", "c", "d", "e", "f"])))
+    assert not isinstance(caught.value, NotApplicable)
+    with pytest.raises(ValueError, match="speaker 'c' of dev is not in train"):
+        speaker_folds(assigned(("train", ["a", "b"]), ("dev", ["c"]), ("test", ["b"])))
+    with pytest.raises(NotApplicable, match="speaker-disjoint tasks only"):
+        speaker_folds(assigned(("train", ["a", "b"]), ("test", ["c"])))
+    with pytest.raises(NotApplicable, match=r"two speakers or more in train; .* has 1"):
+        speaker_folds(assigned(("train", ["a"]), ("test", ["a"])))
+
+
+def test_assigned_sets_that_lack_something():
+    made = assigned(("train", ["a", "b"]), ("dev", ["c"]))
+    for folds in (phone_folds, speaker_folds):
+        with pytest.raises(NotApplicable, match="test of corpus 'toy' has no utterance with"):
+            folds(made)
+    none = replace(corpus(utterances("x", ["a", "b", "c"])), assigned_by="the split lists")
+    with pytest.raises(NotApplicable, match=r"train and test of corpus 'toy' .* assigned by the split lists"):
+        phone_folds(none)
+
+
+def test_assigned_classes_of_test_are_all_in_train():
+    made = assigned(("train", ["a", "b", "c"]), ("dev", ["d"]), ("test", ["e"]))
+    with pytest.raises(ValueError, match="class 'z' of test is not in train"):
+        label_folds(with_labels(made, a="x", b="y", d="x", e="x/z"))
+    with pytest.raises(ValueError, match="class 'z' of dev is not in train"):
+        label_folds(with_labels(made, a="x", b="y", d="z", e="x"))
+    with pytest.raises(NotApplicable, match="train of corpus 'toy' has one class only"):
+        label_folds(
+            with_labels(assigned(("train", ["a", "b"]), ("test", ["e"]), ("", ["f"])), a="x", b="x", e="x", f="y")
+        )
+
+
+def test_labels_follow_the_subsets_where_all_three_have_some():
+    parts = [utterances(f"{split}-clean", [split + "1", split + "2"]) for split in SPLITS]
+    speakers = {f"{split}{n}": "x" if n == 1 else "y" for split in SPLITS for n in (1, 2)}
+    (fold,) = label_folds(with_labels(corpus(*parts), **speakers))
+    assert fold.split == (
+        "speaker-disjoint, the corpus's own subsets: train train-clean, dev dev-clean, test test-clean"
+    )
+    with pytest.raises(ValueError, match="class 'z' of test is not in train"):
+        label_folds(with_labels(corpus(*parts), **{**speakers, "test1": "z"}))
+
+
+@pytest.mark.parametrize("classes", ["xxyy", "xxxyyy", "xyxyxyxyxyxyxy", "xxxxyyyyzzzz", "xxxxxxxxxxyy"])
+def test_labelled_speakers_rotate_so_that_train_has_every_class(classes: str):
+    speakers = [f"s{n:02d}" for n in range(len(classes))]
+    made = with_labels(
+        corpus(utterances("all", [*speakers, "none"], each=2)), **dict(zip(speakers, classes, strict=True))
+    )
+    folds = label_folds(made)
+    assert len(folds) == min(7, len(classes))
+    assert_disjoint_and_tested_once(folds, {u.id for u in made.utterances if u.speaker != "none"})
+    for fold in folds:
+        assert {u.labels["label"] for u in fold.train} == set(classes)
+        groups = [{u.speaker for u in fold.utterances(split)} for split in SPLITS]
+        assert sum(map(len, groups)) == len(set().union(*groups))
+        assert "2 utterances without a label are left out" in fold.split
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({}, "in corpus 'toy' there are none: list the recordings in a manifest.*data.label=COLUMN"),
+        ({"a": "x", "b": "x"}, "all are 'x'"),
+        ({"a": "x", "b": "y"}, "needs 3 speakers with labels .* has 2"),
+        ({"a": "x", "b": "x", "c": "y"}, "held out in turn: class 'y' of dev is not in train"),
+    ],
+)
+def test_label_task_says_what_it_needs(labels: dict[str, str], message: str):
+    with pytest.raises(NotApplicable, match=message):
+        label_folds(with_labels(corpus(utterances("x", ["a", "b", "c"])), **labels))
+
+
 def test_real_excerpt(librispeech_mini: Path):
     made = load_corpus("librispeech", librispeech_mini)
     phone, speaker = phone_folds(made), speaker_folds(made)
@@ -166,3 +376,5 @@ def test_synthetic_corpus(synthetic_tiny):
     (phone,), (speaker,) = phone_folds(synthetic_tiny), speaker_folds(synthetic_tiny)
     assert len(phone.train) + len(phone.dev) + len(phone.test) == len(synthetic_tiny.utterances)
     assert "cross-chapter" in speaker.split
+    (label,) = label_folds(synthetic_tiny)
+    assert ids(label) == ids(phone)

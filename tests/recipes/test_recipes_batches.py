@@ -10,12 +10,13 @@ from itertools import islice, pairwise
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from recipes_fixtures import small_corpus, write_corpus
 from s3prl_attention.recipes import batches as module
 from s3prl_attention.recipes.batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from s3prl_attention.recipes.config import PretrainConfig
-from s3prl_attention.recipes.corpora import FrameStore, load_corpus, read_audio
+from s3prl_attention.recipes.corpora import FrameStore, load_corpus, read_audio, read_utterance
 from s3prl_attention.upstream.features import LogMel, stack_frames
 
 NUM_MELS, STACK, MAX_FRAMES, BATCH_FRAMES = 4, 3, 20, 70
@@ -283,13 +284,40 @@ def test_the_store_is_made_once_for_each_corpus_and_size(tmp_path, own_cache, mo
     corpus = small_corpus(tmp_path / "speech")
     log_mel_store(corpus, 8)
     read = []
-    monkeypatch.setattr(module, "read_audio", lambda path: (read.append(path), read_audio(path))[1])
+    monkeypatch.setattr(module, "read_utterance", lambda u: (read.append(u.id), read_utterance(u))[1])
     log_mel_store(corpus, 8)
     assert read == []
     log_mel_store(corpus, 9)
     assert len(read) == len(corpus.utterances)
     fewer = dataclasses.replace(corpus, utterances=corpus.utterances[:5])
     assert len(log_mel_store(fewer, 8)) == 5
+
+
+def test_parts_of_a_file_have_features_of_their_own_and_new_labels_need_no_new_ones(tmp_path, own_cache, monkeypatch):
+    corpus = small_corpus(tmp_path / "speech")
+    longest = corpus.utterances[-1]
+    parts = [(1000, 4801), (9000, 8000)]
+    made = dataclasses.replace(
+        corpus,
+        utterances=tuple(
+            dataclasses.replace(longest, id=f"part{n}", start_sample=start, num_samples=length, whole=False)
+            for n, (start, length) in enumerate(parts)
+        ),
+    )
+    store, log_mel = log_mel_store(made, 8), LogMel(num_mels=8)
+    for utterance, (start, length) in zip(made.utterances, parts, strict=True):
+        alone = log_mel.raw(read_audio(longest.path)[start : start + length]).numpy()
+        np.testing.assert_allclose(store[utterance.id], alone, atol=0.01)
+    monkeypatch.setattr(module, "read_utterance", lambda utterance: pytest.fail("computed again"))
+    labelled = tuple(dataclasses.replace(u, labels={"label": "x"}, split="dev") for u in made.utterances)
+    log_mel_store(dataclasses.replace(made, utterances=labelled), 8)
+
+
+def test_a_recording_that_changed_its_length_is_noticed(tmp_path, own_cache):
+    corpus = load_corpus("librispeech", write_corpus(tmp_path / "speech"))
+    soundfile.write(corpus.utterances[3].path, np.zeros(corpus.utterances[3].num_samples + 1), 16_000)
+    with pytest.raises(ValueError, match=r"has changed since the corpus was loaded.*run again"):
+        log_mel_store(corpus, 8)
 
 
 def test_a_recording_that_cannot_be_read_leaves_no_store(tmp_path, own_cache):

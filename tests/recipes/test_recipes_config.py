@@ -1,8 +1,10 @@
 """The configuration: what overrides what, what is refused, and that every file there is can be loaded."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
+import soundfile
 import yaml
 from s3prl_attention.recipes import config
 from s3prl_attention.recipes.config import (
@@ -14,6 +16,7 @@ from s3prl_attention.recipes.config import (
     recipe_names,
     sections,
 )
+from s3prl_attention.recipes.pretrain import named_corpus
 from s3prl_attention.upstream import names
 
 RECIPES = sorted(config.HERE.glob("*.yaml"))
@@ -236,3 +239,14 @@ def test_a_batch_must_hold_a_crop():
         ValueError, match=r"pretrain.batch_frames=50 must hold at least one crop of model.max_frames=100"
     ):
         load_recipe("fixed_init", "smoke", ["pretrain.batch_frames=50"])
+
+
+def test_the_corpus_gets_every_option_of_its_section(tmp_path):
+    soundfile.write(tmp_path / "a.wav", [0.0] * 1600, 16_000)
+    (tmp_path / "manifest.csv").write_text("path,speaker,mood\na.wav,anna,glad\n")
+    overrides = ["data.corpus=manifest", f"data.root={tmp_path}", "data.label=mood", "data.shared_speakers=true"]
+    data = load_recipe("fixed_init", "smoke", overrides).data
+    corpus = named_corpus(data)
+    assert (corpus.utterances[0].labels["label"], corpus.shared_speakers) == ("glad", True)
+    with pytest.raises(ValueError, match="'manifest' takes no split_lists"):
+        named_corpus(replace(data, split_lists="lists"))

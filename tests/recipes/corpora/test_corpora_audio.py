@@ -72,6 +72,20 @@ def test_the_pointwise_filter_is_torchaudios(rate_hz: int, monkeypatch: pytest.M
     torch.testing.assert_close(resampling.resample_to_16k(wave, rate_hz), table, atol=1e-5, rtol=0)
 
 
+def test_a_part_is_the_same_samples_as_in_the_whole(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32768, 50_000, dtype=np.int16)
+    path = tmp_path / "noise.flac"
+    soundfile.write(path, samples, 16_000)
+    whole = read_audio(path)
+    assert torch.equal(read_audio(path, 12_345, 20_000), whole[12_345:32_345])
+    assert torch.equal(read_audio(path, 49_999), whole[49_999:])
+    for start, length in ((40_000, 10_001), (50_000, None), (60_000, 1)):
+        with pytest.raises(
+            ValueError, match=r"noise\.flac: samples .* were asked for, but it has 50000: correct start"
+        ):
+            read_audio(path, start, length)
+
+
 def bad_files(folder: Path) -> dict[str, Path]:
     whole, files = folder / "whole.flac", {}
     soundfile.write(whole, sine(16_000, 3.0), 16_000)

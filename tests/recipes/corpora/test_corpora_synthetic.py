@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -189,6 +190,14 @@ def test_one_utterance_comes_out_the_same_in_any_order(synthetic_tiny: Corpus, t
     made = json.loads(out or err)
     assert len(made) == 12
     assert made == {item.id: item.content for item in synthetic_tiny.utterances if item.id in made}
+
+
+def test_the_label_is_the_sex_of_the_voice_half_of_each_in_every_subset(synthetic_tiny: Corpus) -> None:
+    sex = {u.speaker: u.labels["label"] for u in synthetic_tiny.utterances}
+    assert sex == {str(1000 + index): sample_speaker(0, index).sex for index in range(12)}
+    for subset in synthetic_tiny.subsets():
+        counts = Counter(u.labels["label"] for u in synthetic_tiny.select(subset).utterances)
+        assert counts["F"] == counts["M"]
 
 
 def test_without_its_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Corpus, utterance and alignment: frame labels, selection, fingerprint."""
 
 import dataclasses
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def test_fingerprint_follows_content_and_not_the_folder() -> None:
         {"phones": None},
         {"phones": shifted},
         {"phones": relabelled},
+        {"start_sample": 160},
+        {"split": "train"},
+        {"labels": {"label": "a"}},
+        {"labels": {"label": "b"}},
+        {"labels": {"mood": "a"}},
+        {"phone_names": ("AA",)},
+        {"phone_names": ("AA", "B")},
     ]
     prints = {
         made.fingerprint,
@@ -103,6 +111,41 @@ def test_fingerprint_follows_content_and_not_the_folder() -> None:
         changed = dataclasses.replace(first, **change)  # type: ignore[arg-type]
         prints.add(dataclasses.replace(made, utterances=(changed, *others)).fingerprint)
     assert len(prints) == 3 + len(changes)
+
+
+def old_fingerprint(made: Corpus) -> str:
+    """What filed caches and results before utterances had parts, splits and labels."""
+    digest = hashlib.sha256(repr(made.phone_set).encode())
+    for u in made.utterances:
+        row = (u.id, u.num_samples, u.sample_rate_hz, u.content, u.speaker, u.chapter, u.subset, u.phones is None)
+        digest.update(repr(row).encode())
+        if u.phones is not None:
+            for times_s in (u.phones.start_s, u.phones.end_s):
+                digest.update(np.rint(times_s * 1e6).astype("<i8").tobytes())
+            digest.update(u.phones.phone.astype("<i2").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def test_caches_and_results_of_older_corpora_stay_valid(synthetic_tiny: Corpus) -> None:
+    assert corpus().fingerprint == old_fingerprint(corpus()) == "9c6fbae3c77489f7"
+    assert synthetic_tiny.fingerprint == synthetic_tiny.speech_fingerprint == old_fingerprint(synthetic_tiny)
+    train = synthetic_tiny.select("train-clean")
+    assert train.fingerprint == old_fingerprint(train)
+
+
+def test_the_speech_fingerprint_leaves_out_what_features_do_not_read() -> None:
+    made = corpus()
+    first, *others = made.utterances
+
+    def with_first(**change: object) -> Corpus:
+        return dataclasses.replace(made, utterances=(dataclasses.replace(first, **change), *others))  # type: ignore[arg-type]
+
+    for same in ({"split": "dev"}, {"labels": {"label": "x"}}, {"phone_names": ("AA",)}):
+        assert with_first(**same).speech_fingerprint == made.speech_fingerprint
+        assert with_first(**same).fingerprint != made.fingerprint
+    assert with_first(start_sample=1).speech_fingerprint != made.speech_fingerprint
+    implied = dataclasses.replace(with_first(labels={"label": "x"}), implied_labels=("label",))
+    assert implied.fingerprint == made.fingerprint
 
 
 def test_a_corpus_travels_to_other_processes() -> None:
