@@ -132,8 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m s3prl_attention.benchmark.recall", description=__doc__.split("\n")[0]
     )
     parser.add_argument("checkpoint", type=Path, help=f"a checkpoint folder of {TRAINED}")
-    parser.add_argument("--corpus", default=DataConfig.corpus, help="synthetic or librispeech (default: %(default)s)")
-    parser.add_argument("--root", help="the folder of the corpus")
+    parser.add_argument(
+        "--corpus", default=DataConfig.corpus, help="synthetic, librispeech or manifest (default: %(default)s)"
+    )
+    parser.add_argument("--root", help="the folder of the corpus, or the CSV of a manifest")
     parser.add_argument("--utterances", type=int, default=20, help="how many (default: %(default)s)")
     parser.add_argument("--num-keys", type=int, default=32, help="keys of a query (default: %(default)s)")
     options = parser.parse_args(arguments)
