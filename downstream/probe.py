@@ -45,6 +45,7 @@ class ProbeSettings:
         min_steps: of an epoch: a small train set gets smaller batches.
         normalize: layer-norm each state before the weighted sum (s3prl's ``--upstream_feature_normalize``).
         subsets: of the corpus; empty means the task's own choice.
+        states_dtype: of the stored hidden states, ``float16`` or ``float32``.
     """
 
     num_epochs: int = 30
@@ -56,6 +57,7 @@ class ProbeSettings:
     min_steps: int = 16
     normalize: bool = False
     subsets: tuple[str, ...] = ()
+    states_dtype: str = "float16"
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train, all at once."""
@@ -68,6 +70,8 @@ class ProbeSettings:
             wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.averaging < 1:
             wrong.append(f"averaging must be at least 0 and below 1, got {self.averaging}")
+        if self.states_dtype not in ("float16", "float32"):
+            wrong.append(f"states_dtype must be float16 or float32, got {self.states_dtype!r}")
         if wrong:
             raise ValueError(f"probe settings: {'; '.join(wrong)}")
 
@@ -297,6 +301,8 @@ def _probe_fold(
             for candidate in running:
                 candidate.learn(batch)
         running = [candidate for candidate in running if torch.isfinite(candidate.loss)]
+        if not running:
+            break
         for candidate, outcomes in zip(
             running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
         ):
