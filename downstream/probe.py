@@ -37,6 +37,7 @@ class ProbeSettings:
 
     Args:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
+        patience: epochs without a better dev score after which a head is trained no further.
         learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
         weight_decay: L2 penalty on the head (not on the weights of the states).
         averaging: decay of the moving average of all weights over steps, which is what dev and test score.
@@ -49,6 +50,7 @@ class ProbeSettings:
     """
 
     num_epochs: int = 30
+    patience: int = 5
     learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
     weight_decay: float = 1e-2
     averaging: float = 0.9
@@ -61,7 +63,7 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train, all at once."""
-        counts = ("num_epochs", "batch_frames", "batch_utterances", "min_steps")
+        counts = ("num_epochs", "patience", "batch_frames", "batch_utterances", "min_steps")
         wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
         rates = self.learning_rates
         if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
@@ -87,10 +89,10 @@ class ProbeResult:
         items: number of scored test items (frames, phones or utterances).
         outcomes: a mapping for every test utterance: ``fold``, the fields of ``Outcome``, ``seconds``.
         layer_weights: F lists of S weights, input first.
-        epochs_run: epochs of each fold and learning rate.
+        epochs_run: the most epochs that a head was trained for.
         chosen_epoch: F numbers, from 1.
-        tried: a mapping for each learning rate: ``learning_rate``, and ``dev``, its best score in each of the F folds
-            (None where its loss was not finite before the first epoch ended).
+        tried: a mapping for each learning rate: ``learning_rate``; ``dev``, its best score in each of the F folds (None
+            where its loss was not finite before the first epoch ended); ``epochs``, trained in each fold.
         chosen: F mappings with the chosen ``learning_rate``.
         seconds: wall-clock time of the probe: reading stored states, training and scoring.
         num_speakers_test: speakers who occur in test.
@@ -127,6 +129,7 @@ class FoldResult:
     learning_rate: float
     chosen_epoch: int
     dev_by_rate: list[float | None]
+    epochs_by_rate: list[int]
 
 
 def probe(
@@ -182,10 +185,14 @@ def probe(
             for outcome in result.test
         ],
         layer_weights=[result.layer_weights for result in results],
-        epochs_run=settings.num_epochs,
+        epochs_run=max(epochs for result in results for epochs in result.epochs_by_rate),
         chosen_epoch=[result.chosen_epoch for result in results],
         tried=[
-            {"learning_rate": rate, "dev": [result.dev_by_rate[index] for result in results]}
+            {
+                "learning_rate": rate,
+                "dev": [result.dev_by_rate[index] for result in results],
+                "epochs": [result.epochs_by_rate[index] for result in results],
+            }
             for index, rate in enumerate(settings.learning_rates)
         ],
         chosen=[{"learning_rate": result.learning_rate} for result in results],
@@ -253,6 +260,7 @@ class Candidate:
         self.loss = torch.zeros(())
         self.score = -math.inf  # of the best, turned so that higher is better
         self.epoch = 0
+        self.epochs_run = 0
         self.weights: Weights = {}
         self.dev: list[Outcome] = []
 
@@ -268,6 +276,7 @@ class Candidate:
     def end_epoch(self, epoch: int, outcomes: list[Outcome]) -> None:
         """Keep these weights if their outcomes on dev are the best so far."""
         self.schedule.step()
+        self.epochs_run = epoch
         turned = score(outcomes, self.higher_is_better) * (1 if self.higher_is_better else -1)
         if turned >= self.score:
             self.score, self.epoch, self.weights, self.dev = turned, epoch, _copy(self.average), outcomes
@@ -283,7 +292,8 @@ def _probe_fold(
 ) -> FoldResult:
     """Train on train, keep the learning rate and epoch that are best on dev, score test with them, once.
 
-    A candidate whose loss is not finite any more is trained no further; the epochs before count.
+    A candidate whose loss is not finite any more, or whose dev score has not improved for long, is trained no further;
+    the epochs before count.
     """
     rng = np.random.default_rng(seed)
     info, start = load(task).INFO, int(rng.integers(2**63))
@@ -296,17 +306,18 @@ def _probe_fold(
     train_rows = min(most, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
     running = list(candidates)
     for epoch in range(1, settings.num_epochs + 1):
+        if not running:
+            break
         shuffled = [fold.train[index] for index in rng.permutation(len(fold.train))]
         for batch in batches(shuffled, train_rows):
             for candidate in running:
                 candidate.learn(batch)
         running = [candidate for candidate in running if torch.isfinite(candidate.loss)]
-        if not running:
-            break
         for candidate, outcomes in zip(
             running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
         ):
             candidate.end_epoch(epoch, outcomes)
+        running = [candidate for candidate in running if epoch - candidate.epoch < settings.patience]
         bar.update()
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equals
     if not best.epoch:
@@ -325,6 +336,7 @@ def _probe_fold(
         learning_rate=best.learning_rate,
         chosen_epoch=best.epoch,
         dev_by_rate=[candidate.dev_score for candidate in candidates],
+        epochs_by_rate=[candidate.epochs_run for candidate in candidates],
     )
 
 

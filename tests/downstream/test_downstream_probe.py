@@ -106,7 +106,7 @@ def test_the_epoch_that_is_best_on_dev_is_the_one_that_is_scored(made: Corpus, r
         return [outcomes]
 
     monkeypatch.setattr(probe_module, "_outcomes", spy)
-    blind = replace(ProbeSettings(), num_epochs=8, learning_rates=[0.3])
+    blind = replace(ProbeSettings(), num_epochs=8, patience=8, learning_rates=[0.3])
     result = probe("speaker", made, readable, settings=blind)
     assert [split for split, _, _ in seen] == (["dev"] * 8 + ["test"]) * result.num_folds, "test is scored once"
     for number, epoch in enumerate(result.chosen_epoch):
@@ -132,12 +132,26 @@ def test_dev_chooses_among_learning_rates_that_do_not_touch_each_other(task: str
     for number, rate in enumerate(chosen):
         dev = [-1.0 if tried["dev"][number] is None else tried["dev"][number] for tried in swept.tried]
         assert rate == RATES[dev.index(max(dev))], "the first of equals"
+    assert swept.tried[1]["epochs"] == [0] * swept.num_folds
     taken = [number for number, rate in enumerate(chosen) if rate == 0.03]
     assert taken, "or the next line would check nothing"
     for number in taken:
         assert [o for o in swept.outcomes if o["fold"] == number] == [
             o for o in alone[0.03].outcomes if o["fold"] == number
         ]
+
+
+def test_a_head_that_gets_no_better_is_trained_no_further(made: Corpus, readable: FrameStore):
+    patient = replace(FAST, num_epochs=12, learning_rates=[0.3], patience=12)
+    full = probe("speaker", made, readable, settings=patient)
+    short = probe("speaker", made, readable, settings=replace(patient, patience=2))
+    assert full.tried[0]["epochs"] == [12] * full.num_folds
+    stopped = [number for number, epochs in enumerate(short.tried[0]["epochs"]) if epochs < 12]
+    assert stopped, "or the next lines would check nothing"
+    for number in stopped:
+        assert short.tried[0]["epochs"][number] == short.chosen_epoch[number] + 2
+        assert short.chosen_epoch[number] <= full.chosen_epoch[number]
+    assert short.epochs_run == max(short.tried[0]["epochs"])
 
 
 def test_chance_is_the_majority_of_train_scored_on_test(tmp_path: Path):
