@@ -2,8 +2,9 @@
 
     python -m s3prl_attention.benchmark.cost --lengths 128 256 512 1024 2048 4096 8192 --out result/cost
 
-Each length is written to cost.json when it is finished; the same command goes on where it stopped. ``--report DIR``
-makes the pages again from the cost.json in DIR.
+Each length is written to cost.json when it is finished; the same command goes on where it stopped. ``--weigh-only``
+looks at the memory alone, which a busy machine does not disturb; without it the same command then adds the times.
+``--report DIR`` makes the pages again from the cost.json in DIR.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ import torch
 from ..upstream import names
 from ..upstream.encoder import EncoderOptions
 from .cost_case import rows_of
-from .cost_file import Audit, facts, missing_rows, open_audit, read_audit, save_audit, with_cells
+from .cost_file import Audit, facts, missing_rows, open_audit, past_cells, read_audit, save_audit, with_cells
 from .cost_measure import measure_length
 from .cost_report import write_report
 from .cost_time import CostSettings
@@ -64,12 +66,15 @@ def _measure(options: argparse.Namespace, command: str) -> Audit:
     orders = {row: found["order"] for row, found in audit["rows"].items()}
     measured = False
     for num_frames in lengths:
-        missing = missing_rows(audit, rows, num_frames)
+        missing, past = missing_rows(audit, rows, num_frames), past_cells(audit, num_frames)
+        if options.weigh_only:
+            weighed = {cell["row"] for cell in past if cell["num_frames"] == num_frames}
+            missing = [row for row in missing if row not in weighed]
         if not missing:
             continue
         logger.info("n=%d: %d rows to measure", num_frames, len(missing))
-        with exclusive_lane():
-            cells = measure_length(missing, num_frames, settings, orders, audit["cells"])
+        with nullcontext() if options.weigh_only else exclusive_lane():
+            cells = measure_length(missing, num_frames, settings, orders, past, options.weigh_only)
         audit = with_cells(audit, cells)
         save_audit(options.out, audit)
         measured = True
@@ -116,6 +121,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--max-case-s", type=float, default=60.0, help=help_case)
     help_fit = "the exponent is fitted over lengths from here on (default: 1024)"
     parser.add_argument("--fit-from", type=int, default=1024, metavar="N", help=help_fit)
+    parser.add_argument("--weigh-only", action="store_true", help="memory only, times by a later run")
     parser.add_argument("--out", type=Path, default=Path("result/cost"), help="where to write (default: result/cost)")
     parser.add_argument("--report", type=Path, metavar="DIR", help="measure nothing, make the pages of DIR again")
     return parser.parse_args(arguments)

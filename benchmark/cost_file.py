@@ -79,13 +79,24 @@ def facts(row: str, settings: CostSettings, lengths: list[int]) -> dict[str, Any
 
 
 def missing_rows(audit: Audit, rows: list[str], num_frames: int) -> list[str]:
-    """Those of ``rows`` that the audit does not have at this length with the code as it is."""
-    have = {(cell["row"], cell["num_frames"], cell["source_hash"]) for cell in audit["cells"]}
+    """Those of ``rows`` that the audit does not have at this length, complete, with the code as it is."""
+    have = {cell["row"] for cell in _current(audit, num_frames) if cell.get("timed", True)}
+    return [row for row in rows if audit["rows"][row]["problem"] is None and row not in have]
+
+
+def past_cells(audit: Audit, num_frames: int) -> list[Cell]:
+    """What helps to measure at this length: the cells of other lengths, and those of this one that were only weighed,
+    with the code as it is."""
+    weighed = [cell for cell in _current(audit, num_frames) if not cell.get("timed", True)]
+    return [cell for cell in audit["cells"] if cell["num_frames"] != num_frames] + weighed
+
+
+def _current(audit: Audit, num_frames: int) -> list[Cell]:
     facts = audit["rows"]
     return [
-        row
-        for row in rows
-        if facts[row]["problem"] is None and (row, num_frames, facts[row]["source_hash"]) not in have
+        cell
+        for cell in audit["cells"]
+        if cell["num_frames"] == num_frames and cell["source_hash"] == facts.get(cell["row"], {}).get("source_hash")
     ]
 
 

@@ -1,5 +1,6 @@
 """The cost audit at one length: memory row by row, then time in groups that fit into memory, each with the baseline."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from .cost_case import Case
@@ -11,13 +12,19 @@ SHARE_IN_ONE_GROUP = 0.5  # of the memory; the rest is for what allocators keep 
 
 
 def measure_length(
-    rows: Sequence[str], num_frames: int, settings: CostSettings, orders: Mapping[str, str], past: Sequence[Cell]
+    rows: Sequence[str],
+    num_frames: int,
+    settings: CostSettings,
+    orders: Mapping[str, str],
+    past: Sequence[Cell],
+    weigh_only: bool = False,
 ) -> list[Cell]:
     """A cell for each of ``rows`` at one length.
 
     ``orders`` are the declared ones; ``past`` holds cells of other lengths, from which memory and time are foretold
-    before anything is tried.
+    before anything is tried, and cells of this length that were only weighed, which are not weighed again.
     """
+    limit_s = math.inf if weigh_only else settings.max_case_s  # what is slow today may be fast on an idle machine
     max_bytes = available_bytes()
     together = list(dict.fromkeys([BASELINE, *rows]))
     sizes = {"hidden_dim": settings.hidden_dim, "num_heads": settings.num_heads, "threads": settings.threads}
@@ -26,10 +33,16 @@ def measure_length(
     for row, case in cases.items():
         known = [cell for cell in past if cell["row"] == row and cell["num_frames"] < num_frames]
         shorter = sorted(known, key=lambda cell: cell["num_frames"])
-        cells[row] = empty_cell(row, num_frames)
+        weighed = [cell for cell in past if cell["row"] == row and cell["num_frames"] == num_frames]
+        cells[row] = {**empty_cell(row, num_frames), "memory": weighed[-1]["memory"] if weighed else {}}
         expected[row] = expected_s(shorter, num_frames, orders.get(row, ""))
-        foretell(cells[row], case, shorter, expected[row], settings.max_case_s)
-        weigh(cells[row], case, settings.max_case_s)
+        foretell(cells[row], case, shorter, expected[row], limit_s)
+        if weighed:
+            cells[row]["problems"] = {**weighed[-1]["problems"], **cells[row]["problems"]}
+        else:
+            weigh(cells[row], case, limit_s)
+    if weigh_only:
+        return [{**cells[row], "timed": False} for row in rows]
     needed = {row: resident_bytes(cell) for row, cell in cells.items() if row != BASELINE}
     capacity = SHARE_IN_ONE_GROUP * max_bytes if max_bytes else float("inf")
     for group in groups(needed, capacity - resident_bytes(cells[BASELINE])):

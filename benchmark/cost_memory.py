@@ -18,8 +18,8 @@ PROCESS_BYTES = 300 << 20  # a worker's own, beyond module and tensors
 
 def empty_cell(row: str, num_frames: int) -> Cell:
     """Nothing known yet. ``memory`` and ``time`` hold a mapping for each phase that was measured, ``problems`` a
-    sentence for each that was not."""
-    return {"row": row, "num_frames": num_frames, "memory": {}, "time": {}, "problems": {}}
+    sentence for each that was not. ``timed`` is false while only the memory has been looked at."""
+    return {"row": row, "num_frames": num_frames, "memory": {}, "time": {}, "problems": {}, "timed": True}
 
 
 def foretell(cell: Cell, case: Case, shorter: Sequence[Cell], expected: Mapping[str, float], max_case_s: float) -> None:

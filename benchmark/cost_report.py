@@ -219,6 +219,9 @@ def _failures(audit: Audit, rows: Iterable[str]) -> Iterable[str]:
         left_out = [str(n) for n in lengths if n not in cells_of(audit, row)]
         if left_out and not audit["rows"][row]["problem"]:
             yield f"{row} at {', '.join(left_out)}: not asked for"
+        untimed = [str(n) for n, cell in cells_of(audit, row).items() if not cell.get("timed", True)]
+        if untimed:
+            yield f"{row} at {', '.join(untimed)}: weighed, not timed yet"
         if audit["rows"][row]["problem"]:
             yield f"{row}: {audit['rows'][row]['problem']}"
         for num_frames, cell in cells_of(audit, row).items():

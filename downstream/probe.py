@@ -37,6 +37,7 @@ class ProbeSettings:
 
     Args:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
+        patience: epochs without a better dev score after which a head is trained no further.
         learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
         weight_decay: L2 penalty on the head (not on the weights of the states).
         averaging: decay of the moving average of all weights over steps, which is what dev and test score.
@@ -45,9 +46,11 @@ class ProbeSettings:
         min_steps: of an epoch: a small train set gets smaller batches.
         normalize: layer-norm each state before the weighted sum (s3prl's ``--upstream_feature_normalize``).
         subsets: of the corpus; empty means the task's own choice.
+        states_dtype: of the stored hidden states, ``float16`` or ``float32``.
     """
 
     num_epochs: int = 30
+    patience: int = 5
     learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
     weight_decay: float = 1e-2
     averaging: float = 0.9
@@ -56,10 +59,11 @@ class ProbeSettings:
     min_steps: int = 16
     normalize: bool = False
     subsets: tuple[str, ...] = ()
+    states_dtype: str = "float16"
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot train, all at once."""
-        counts = ("num_epochs", "batch_frames", "batch_utterances", "min_steps")
+        counts = ("num_epochs", "patience", "batch_frames", "batch_utterances", "min_steps")
         wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
         rates = self.learning_rates
         if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
@@ -68,6 +72,8 @@ class ProbeSettings:
             wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.averaging < 1:
             wrong.append(f"averaging must be at least 0 and below 1, got {self.averaging}")
+        if self.states_dtype not in ("float16", "float32"):
+            wrong.append(f"states_dtype must be float16 or float32, got {self.states_dtype!r}")
         if wrong:
             raise ValueError(f"probe settings: {'; '.join(wrong)}")
 
@@ -83,10 +89,10 @@ class ProbeResult:
         items: number of scored test items (frames, phones or utterances).
         outcomes: a mapping for every test utterance: ``fold``, the fields of ``Outcome``, ``seconds``.
         layer_weights: F lists of S weights, input first.
-        epochs_run: epochs of each fold and learning rate.
+        epochs_run: the most epochs that a head was trained for.
         chosen_epoch: F numbers, from 1.
-        tried: a mapping for each learning rate: ``learning_rate``, and ``dev``, its best score in each of the F folds
-            (None where its loss was not finite before the first epoch ended).
+        tried: a mapping for each learning rate: ``learning_rate``; ``dev``, its best score in each of the F folds (None
+            where its loss was not finite before the first epoch ended); ``epochs``, trained in each fold.
         chosen: F mappings with the chosen ``learning_rate``.
         seconds: wall-clock time of the probe: reading stored states, training and scoring.
         num_speakers_test: speakers who occur in test.
@@ -123,6 +129,7 @@ class FoldResult:
     learning_rate: float
     chosen_epoch: int
     dev_by_rate: list[float | None]
+    epochs_by_rate: list[int]
 
 
 def probe(
@@ -178,10 +185,14 @@ def probe(
             for outcome in result.test
         ],
         layer_weights=[result.layer_weights for result in results],
-        epochs_run=settings.num_epochs,
+        epochs_run=max(epochs for result in results for epochs in result.epochs_by_rate),
         chosen_epoch=[result.chosen_epoch for result in results],
         tried=[
-            {"learning_rate": rate, "dev": [result.dev_by_rate[index] for result in results]}
+            {
+                "learning_rate": rate,
+                "dev": [result.dev_by_rate[index] for result in results],
+                "epochs": [result.epochs_by_rate[index] for result in results],
+            }
             for index, rate in enumerate(settings.learning_rates)
         ],
         chosen=[{"learning_rate": result.learning_rate} for result in results],
@@ -249,6 +260,7 @@ class Candidate:
         self.loss = torch.zeros(())
         self.score = -math.inf  # of the best, turned so that higher is better
         self.epoch = 0
+        self.epochs_run = 0
         self.weights: Weights = {}
         self.dev: list[Outcome] = []
 
@@ -264,6 +276,7 @@ class Candidate:
     def end_epoch(self, epoch: int, outcomes: list[Outcome]) -> None:
         """Keep these weights if their outcomes on dev are the best so far."""
         self.schedule.step()
+        self.epochs_run = epoch
         turned = score(outcomes, self.higher_is_better) * (1 if self.higher_is_better else -1)
         if turned >= self.score:
             self.score, self.epoch, self.weights, self.dev = turned, epoch, _copy(self.average), outcomes
@@ -279,7 +292,8 @@ def _probe_fold(
 ) -> FoldResult:
     """Train on train, keep the learning rate and epoch that are best on dev, score test with them, once.
 
-    A candidate whose loss is not finite any more is trained no further; the epochs before count.
+    A candidate whose loss is not finite any more, or whose dev score has not improved for long, is trained no further;
+    the epochs before count.
     """
     rng = np.random.default_rng(seed)
     info, start = load(task).INFO, int(rng.integers(2**63))
@@ -292,6 +306,8 @@ def _probe_fold(
     train_rows = min(most, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
     running = list(candidates)
     for epoch in range(1, settings.num_epochs + 1):
+        if not running:
+            break
         shuffled = [fold.train[index] for index in rng.permutation(len(fold.train))]
         for batch in batches(shuffled, train_rows):
             for candidate in running:
@@ -301,6 +317,7 @@ def _probe_fold(
             running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
         ):
             candidate.end_epoch(epoch, outcomes)
+        running = [candidate for candidate in running if epoch - candidate.epoch < settings.patience]
         bar.update()
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equals
     if not best.epoch:
@@ -319,6 +336,7 @@ def _probe_fold(
         learning_rate=best.learning_rate,
         chosen_epoch=best.epoch,
         dev_by_rate=[candidate.dev_score for candidate in candidates],
+        epochs_by_rate=[candidate.epochs_run for candidate in candidates],
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cost_fixtures import twin  # noqa: F401 (a fixture)
-from s3prl_attention.benchmark import cost, cost_file
+from s3prl_attention.benchmark import cost, cost_file, cost_measure
 from s3prl_attention.benchmark.cost_case import ATTENTION, LAYER, PHASES, TRAIN
 
 SIZES = ["--hidden-dim", "32", "--num-heads", "8", "--rounds", "2", "--threads", "1", "--min-sample-s", "0"]
@@ -25,7 +25,7 @@ def measured(monkeypatch):
     """Notes what is measured, and invents the numbers."""
     asked = []
 
-    def invent(rows, num_frames, settings, orders, past):
+    def invent(rows, num_frames, settings, orders, past, weigh_only):
         asked.append((num_frames, list(rows)))
         if num_frames == 13:
             raise KeyboardInterrupt
@@ -96,6 +96,27 @@ def test_the_same_command_measures_only_what_is_missing(measured, tmp_path):
     assert len(audit["runs"]) == 3  # the third measured nothing
     runs = [now[key]["run"] for key in (("fixed_init", 16), ("fixed_init", 64), ("synthesizer_random", 16))]
     assert runs == [0, 1, 2]
+
+
+def test_what_was_weighed_is_timed_later_and_not_weighed_again(tmp_path, monkeypatch):
+    run(tmp_path, "--upstream", "fixed_init", "--weigh-only")
+    before = cells(tmp_path)
+    assert all(set(cell["memory"]) == set(PHASES) and not cell["time"] for cell in before.values())
+    assert "- fixed_init at 16, 32: weighed, not timed yet" in (tmp_path / "cost.md").read_text()
+    run(tmp_path, "--upstream", "fixed_init", "--weigh-only")
+    assert cells(tmp_path) == before
+
+    def never(*_):
+        raise AssertionError("weighed twice")
+
+    monkeypatch.setattr(cost_measure, "weigh", never)
+    run(tmp_path, "--upstream", "fixed_init")
+    after = cells(tmp_path)
+    assert set(after) == set(before)
+    for key, cell in after.items():
+        assert set(cell["time"]) == set(PHASES)
+        assert cell["timed"]
+        assert cell["memory"] == before[key]["memory"]
 
 
 def test_a_stop_loses_no_finished_length(measured, tmp_path, capsys):

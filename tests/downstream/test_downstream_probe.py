@@ -61,8 +61,11 @@ def test_every_test_utterance_is_scored_once(made: Corpus, readable: FrameStore)
     for task, folds in (("phone_linear", phone_folds(made)), ("speaker", speaker_folds(made))):
         result = probe(task, made, readable, settings=FAST)
         expected = [(number, u.id, u.speaker) for number, fold in enumerate(folds) for u in fold.test]
-        assert [outcome[:3] for outcome in result.outcomes] == expected
-        correct, total = (sum(outcome[column] for outcome in result.outcomes) for column in (3, 4))
+        assert [(o["fold"], o["utterance"], o["speaker"]) for o in result.outcomes] == expected
+        assert {o["utterance"]: o["seconds"] for o in result.outcomes} == {
+            u.id: u.seconds for fold in folds for u in fold.test
+        }
+        correct, total = (sum(outcome[column] for outcome in result.outcomes) for column in ("correct", "total"))
         assert result.test == correct / total
         assert result.items == total
         assert result.split == folds[0].split
@@ -93,16 +96,17 @@ def test_nothing_but_the_test_score_depends_on_test(task: str, tmp_path: Path):
 
 def test_the_epoch_that_is_best_on_dev_is_the_one_that_is_scored(made: Corpus, readable: FrameStore, monkeypatch):
     seen: list[tuple[str, float, dict[str, torch.Tensor]]] = []
-    plain = probe_module._score
+    plain = probe_module._outcomes
 
-    def spy(model, weights, split, utterances, labels, max_rows):
-        outcomes = plain(model, weights, split, utterances, labels, max_rows)
+    def spy(split, models, batches):
+        ((_, weights),) = models
+        (outcomes,) = plain(split, models, batches)
         right = sum(o.correct for o in outcomes) / sum(o.total for o in outcomes)
         seen.append((split, right, {name: value.clone() for name, value in weights.items()}))
-        return outcomes
+        return [outcomes]
 
-    monkeypatch.setattr(probe_module, "_score", spy)
-    blind = replace(ProbeSettings(), num_epochs=8, learning_rate=0.3)
+    monkeypatch.setattr(probe_module, "_outcomes", spy)
+    blind = replace(ProbeSettings(), num_epochs=8, patience=8, learning_rates=[0.3])
     result = probe("speaker", made, readable, settings=blind)
     assert [split for split, _, _ in seen] == (["dev"] * 8 + ["test"]) * result.num_folds, "test is scored once"
     for number, epoch in enumerate(result.chosen_epoch):
@@ -111,6 +115,43 @@ def test_the_epoch_that_is_best_on_dev_is_the_one_that_is_scored(made: Corpus, r
         assert epoch == max(number for number, score in enumerate(scores, 1) if score == max(scores))
         assert all(torch.equal(test[2][name], value) for name, value in dev[epoch - 1][2].items())
     assert any(epoch < 8 for epoch in result.chosen_epoch)
+
+
+RATES = [1e-5, 1e30, 0.03, 0.3]  # too low, hopeless, and two that learn
+
+
+@pytest.mark.parametrize("task", ["phone_linear", "speaker"])
+def test_dev_chooses_among_learning_rates_that_do_not_touch_each_other(task: str, made: Corpus, readable: FrameStore):
+    swept = probe(task, made, readable, settings=replace(FAST, learning_rates=RATES))
+    assert [tried["learning_rate"] for tried in swept.tried] == RATES
+    assert swept.tried[1]["dev"] == [None] * swept.num_folds
+    alone = {rate: probe(task, made, readable, settings=replace(FAST, learning_rates=[rate])) for rate in (1e-5, 0.03)}
+    for rate, result in alone.items():
+        assert result.tried == [tried for tried in swept.tried if tried["learning_rate"] == rate]
+    chosen = [fold["learning_rate"] for fold in swept.chosen]
+    for number, rate in enumerate(chosen):
+        dev = [-1.0 if tried["dev"][number] is None else tried["dev"][number] for tried in swept.tried]
+        assert rate == RATES[dev.index(max(dev))], "the first of equals"
+    assert swept.tried[1]["epochs"] == [0] * swept.num_folds
+    taken = [number for number, rate in enumerate(chosen) if rate == 0.03]
+    assert taken, "or the next line would check nothing"
+    for number in taken:
+        assert [o for o in swept.outcomes if o["fold"] == number] == [
+            o for o in alone[0.03].outcomes if o["fold"] == number
+        ]
+
+
+def test_a_head_that_gets_no_better_is_trained_no_further(made: Corpus, readable: FrameStore):
+    patient = replace(FAST, num_epochs=12, learning_rates=[0.3], patience=12)
+    full = probe("speaker", made, readable, settings=patient)
+    short = probe("speaker", made, readable, settings=replace(patient, patience=2))
+    assert full.tried[0]["epochs"] == [12] * full.num_folds
+    stopped = [number for number, epochs in enumerate(short.tried[0]["epochs"]) if epochs < 12]
+    assert stopped, "or the next lines would check nothing"
+    for number in stopped:
+        assert short.tried[0]["epochs"][number] == short.chosen_epoch[number] + 2
+        assert short.chosen_epoch[number] <= full.chosen_epoch[number]
+    assert short.epochs_run == max(short.tried[0]["epochs"])
 
 
 def test_chance_is_the_majority_of_train_scored_on_test(tmp_path: Path):
@@ -177,9 +218,14 @@ def test_mistakes_are_told(made: Corpus, readable: FrameStore, tmp_path: Path):
     more = corpus(list(made.utterances), utterances("x", ["zoe"], each=6))
     with pytest.raises(ValueError, match="lack 6 of 30 utterances, the first is 'zoe-9-0000'"):
         probe("speaker", more, readable)
-    with pytest.raises(ValueError, match=r"num_epochs must be at least 1, got 0; .*learning_rate must be above 0"):
-        ProbeSettings(num_epochs=0, learning_rate=0.0)
+    with pytest.raises(ValueError, match=r"num_epochs must be at least 1, got 0; .*numbers above 0, at least one"):
+        ProbeSettings(num_epochs=0, learning_rates=[0.0])
+    for wrong in ([], [0.1, 0.1]):
+        with pytest.raises(ValueError, match="learning_rates must be different numbers"):
+            ProbeSettings(learning_rates=wrong)
+    with pytest.raises(ValueError, match="states_dtype must be float16 or float32, got 'half'"):
+        ProbeSettings(states_dtype="half")
     with pytest.raises(ValueError, match="has no subset 'y'"):
         probe("speaker", made, readable, settings=ProbeSettings(subsets=("y",)))
-    with pytest.raises(ValueError, match="lower learning_rate"):
-        probe("phone_linear", made, readable, settings=ProbeSettings(learning_rate=1e30))
+    with pytest.raises(ValueError, match=r"with each of the learning rates 1e\+30: lower probe.learning_rates"):
+        probe("phone_linear", made, readable, settings=ProbeSettings(learning_rates=[1e30]))
