@@ -29,8 +29,6 @@ from .sources import source_hash
 if TYPE_CHECKING:
     from s3prl.upstream.interfaces import UpstreamBase
 
-STATES_DTYPE = "float16"
-
 
 @dataclass(frozen=True)
 class Speech:
@@ -81,19 +79,12 @@ def source_of_maps(study: Study) -> Study | None:
     return replace(study, upstream=name, recipe=replace(study.recipe, upstream=name, attention=attention))
 
 
-def prepare(
-    study: Study,
-    speech: Speech,
-    tasks: Sequence[str],
-    seed: int,
-    out: Path,
-    device: str,
-    dtype: str = STATES_DTYPE,
-) -> Prepared:
+def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: Path, device: str) -> Prepared:
     """Pre-train unless ``out`` has it, then extract the hidden states that ``tasks`` need unless the cache has them."""
     expert, done = frozen_upstream(study, speech, seed, out, device)
     utterances = needed(tasks, speech.probing, study)
-    cached = cached_states(expert, utterances, states_key(study.upstream, expert, speech.probing, dtype), device)
+    key = states_key(study.upstream, expert, speech.probing, study.probe.states_dtype)
+    cached = cached_states(expert, utterances, key, device)
     parameters = sum(parameter.numel() for parameter in expert.parameters())
     lengths = padding(length_batches(utterances, MAX_BATCH_S))
     return Prepared(done, parameters, cached.store, cached.extraction_s, lengths)

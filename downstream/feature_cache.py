@@ -218,6 +218,7 @@ def _extend(
         return 0
     kept = layout(expert, min(missing, key=lambda u: (u.seconds, u.id)), device)
     what = f"hidden states of {len(missing)} utterances from {key.upstream} in {key.dtype}"
+    what += " (probe.states_dtype=float16 halves them)" if key.dtype == "float32" else ""
     portions = list(_portions(missing, kept, key.dtype, part_bytes, max_batch_s))
     logger.info("%s: %s", what, told(kept.num_bytes(missing, key.dtype)))
     try:
