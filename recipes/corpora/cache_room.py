@@ -156,7 +156,7 @@ def told(num_bytes: float) -> str:
     number, unit = float(num_bytes), 0
     while number >= 999.5 and unit < len(UNITS) - 1:
         number, unit = number / 1000, unit + 1
-    return f"{number:.{0 if unit == 0 or number >= 99.5 else 1}f} {UNITS[unit]}"
+    return f"{number:.{0 if unit == 0 or number >= 99.95 else 1}f} {UNITS[unit]}"
 
 
 def _remove(entry: Entry, why: str) -> bool:
