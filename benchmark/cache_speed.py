@@ -160,11 +160,33 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
           f"{options.batch} utterances in chunks of {options.chunk}, {torch.get_num_threads()} threads")  # fmt: skip
     print("\n".join([*times(made, filling, reading_s, options.steps), *scores(outcomes)]))
     if options.save:
-        raw = {"options": {name: str(value) for name, value in vars(options).items()}, "filling": filling,
-               "sides": {name: {"chunks_s": side.chunks_s, "disturbed": side.disturbed,
-                                "accuracy": accuracy(outcomes[name])} for name, side in made.items()},
-               "reading_s": reading_s, "environment": describe(torch.get_num_threads())}  # fmt: skip
-        write_atomically(options.save, (json.dumps(raw, indent=1) + "\n").encode())
+        text = json.dumps(raw(options, made, filling, reading_s, outcomes), indent=1) + "\n"
+        write_atomically(options.save, text.encode())
+
+
+def raw(
+    options: argparse.Namespace,
+    sides: dict[str, Side],
+    filling: dict[str, Any],
+    reading_s: float,
+    outcomes: dict[str, list[Outcome]],
+) -> dict[str, Any]:
+    """Everything that was measured, as plain values."""
+    return {
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "filling": filling,
+        "reading_s": reading_s,
+        "sides": {
+            name: {
+                "chunks_s": side.chunks_s,
+                "disturbed": side.disturbed,
+                "accuracy": accuracy(outcomes[name]),
+                "num_scored": len(outcomes[name]),
+            }
+            for name, side in sides.items()
+        },
+        "environment": describe(torch.get_num_threads()),
+    }
 
 
 def batches(train: Sequence[Utterance], size: int, steps: int, seed: int) -> Iterator[list[Utterance]]:

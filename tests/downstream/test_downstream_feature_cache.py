@@ -302,7 +302,7 @@ def started(*arguments: Any) -> Any:
 
 def test_of_two_processes_that_ask_at_once_one_extracts(spoken: Corpus, root: Path, tmp_path: Path) -> None:
     log, expert = tmp_path / "log", FakeUpstream()
-    process = started(root, spoken.utterances, log, 2, 1.0)
+    process = started(root, spoken.utterances, log, 2, 0.5)
     assert log.read_text() == "pausing\n"
     found = ask(root, spoken.utterances, expert)
     assert (found.num_extracted, expert.calls) == (0, [])
