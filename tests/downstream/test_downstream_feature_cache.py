@@ -265,6 +265,18 @@ def test_an_entry_over_the_limit_is_refused_and_one_below_it_takes_the_place_of_
     assert kept == ["second", "third"]
 
 
+def test_what_a_killed_process_left_behind_does_not_count_against_the_limit(
+    spoken: Corpus, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = layout(FakeUpstream(), spoken.utterances[0]).num_bytes(spoken.utterances, "float32")
+    monkeypatch.setenv(LIMIT, f"{need + 8000}B")
+    left = folder(root) / ".part-0007.4711-dead.tmp"
+    left.mkdir(parents=True)
+    (left / "frames.bin").write_bytes(bytes(need + 8000))
+    assert ask(root, spoken.utterances).num_extracted == len(spoken.utterances)
+    assert not left.exists()
+
+
 class Scripted(FakeUpstream):
     """Notes each batch in a file; after ``pause_after`` of them it takes ``pause_s`` for the next."""
 
