@@ -220,14 +220,13 @@ def _extend(
     what = f"hidden states of {len(missing)} utterances from {key.upstream} in {key.dtype}"
     what += " (probe.states_dtype=float16 halves them)" if key.dtype == "float32" else ""
     portions = list(_portions(missing, kept, key.dtype, part_bytes, max_batch_s))
-    logger.info("%s: %s", what, told(kept.num_bytes(missing, key.dtype)))
+    sizes_bytes = [kept.num_bytes(portion, key.dtype) for portion in portions]
+    logger.info("%s: %s", what, told(sum(sizes_bytes)))
     try:
+        with replace_file(entry / KEY) as file:
+            file.write_text(key.text, encoding="utf-8")
         for done, portion in enumerate(portions):
-            left = [utterance for later in portions[done:] for utterance in later]
-            make_room(entry, kept.num_bytes(left, key.dtype), what)  # again for each: others write meanwhile
-            if not done:
-                with replace_file(entry / KEY) as file:
-                    file.write_text(key.text, encoding="utf-8")
+            make_room(entry, sum(sizes_bytes[done:]), what)  # again for each: others write meanwhile
             number = max(map(_number, part_folders(entry)), default=-1) + 1
             extract(expert, portion, entry / f"{PART}{number:04d}", key.dtype, max_batch_s, device)
     except OSError as error:
@@ -244,11 +243,14 @@ def _portions(
 ) -> Iterator[list[Utterance]]:
     """Utterances in portions of whole batches, each of up to ``part_bytes`` or one batch."""
     portion: list[Utterance] = []
+    filled_bytes = 0
     for batch in length_batches(utterances, max_batch_s):
-        if portion and kept.num_bytes(portion + batch, dtype) > part_bytes:
+        batch_bytes = kept.num_bytes(batch, dtype)
+        if portion and filled_bytes + batch_bytes > part_bytes:
             yield portion
-            portion = []
-        portion = portion + batch
+            portion, filled_bytes = [], 0
+        portion.extend(batch)
+        filled_bytes += batch_bytes
     yield portion
 
 

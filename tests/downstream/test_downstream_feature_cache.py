@@ -232,7 +232,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
         ValueError, match=r"^hidden states of 12 utterances from fake in float32 .*need .* kB and 500 MB"
     ):
         ask(root, spoken.utterances)
-    assert sorted(path.name for path in folder(root).iterdir() if path.name[0] != ".") == ["used"]
+    assert sorted(path.name for path in folder(root).iterdir() if path.name[0] != ".") == ["key.json", "used"]
 
 
 def test_a_disk_that_fills_up_meanwhile_is_told_in_one_line(
