@@ -1,21 +1,22 @@
 """From a study to the hidden states that its probes read: pre-train what is missing, extract once."""
 
+from __future__ import annotations
+
 import hashlib
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .. import downstream
-from ..downstream.hidden_states import MAX_BATCH_S, extract, length_batches
+from ..downstream.feature_cache import Key, cached_states, weights_digest
+from ..downstream.hidden_states import MAX_BATCH_S, length_batches
 from ..recipes.batches import log_mel_store
 from ..recipes.config import DataConfig, load_recipe
-from ..recipes.corpora import Corpus, FrameStore, Utterance, cache_dir
+from ..recipes.corpora import Corpus, FrameStore, Utterance
 from ..recipes.pretrain import Pretrained, by_content, named_corpus, pretrain, pretrain_part
 from ..upstream import load
 from ..upstream.contract import entry
@@ -25,9 +26,8 @@ from .lengths import padding
 from .settings import MEL, Study
 from .sources import source_hash
 
-logger = logging.getLogger(__name__)
-
-STATES_DTYPE = "float16"
+if TYPE_CHECKING:
+    from s3prl.upstream.interfaces import UpstreamBase
 
 
 @dataclass(frozen=True)
@@ -81,26 +81,42 @@ def source_of_maps(study: Study) -> Study | None:
 
 def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: Path, device: str) -> Prepared:
     """Pre-train unless ``out`` has it, then extract the hidden states that ``tasks`` need unless the cache has them."""
-    key = lineage(study, speech, seed)
-    done = None
-    if study.upstream == MEL:
-        expert: torch.nn.Module = _mel(speech.pretraining, study.recipe.model.num_mels)
-    else:
-        done = _pretrained(study, speech, seed, out, device)
-        expert = load(study.upstream, done.checkpoint, long_input="windows")
-    utterances = _needed(tasks, speech.probing, study)
-    states_key = digest([key, STATES_DTYPE, [u.id for u in utterances], speech.probing.fingerprint])
-    where = cache_dir() / "hidden-states" / f"{study.upstream}-{states_key}"
-    timed = where.with_suffix(".json")
-    if not where.exists():
-        logger.info("hidden states of %d utterances from %s", len(utterances), study.upstream)
-        started = perf_counter()
-        extract(expert, utterances, where, STATES_DTYPE, device=device)
-        timed.write_text(json.dumps({"extraction_s": perf_counter() - started}), encoding="utf-8")
+    expert, done = frozen_upstream(study, speech, seed, out, device)
+    utterances = needed(tasks, speech.probing, study)
+    key = states_key(study.upstream, expert, speech.probing, study.probe.states_dtype)
+    cached = cached_states(expert, utterances, key, device)
     parameters = sum(parameter.numel() for parameter in expert.parameters())
-    extraction_s = json.loads(timed.read_text(encoding="utf-8"))["extraction_s"] if timed.is_file() else float("nan")
     lengths = padding(length_batches(utterances, MAX_BATCH_S))
-    return Prepared(done, parameters, FrameStore.open(where), extraction_s, lengths)
+    return Prepared(done, parameters, cached.store, cached.extraction_s, lengths)
+
+
+def frozen_upstream(
+    study: Study, speech: Speech, seed: int, out: Path, device: str
+) -> tuple[UpstreamBase, Pretrained | None]:
+    """The upstream that a study probes, pre-trained unless ``out`` has it; ``mel`` is fitted only."""
+    if study.upstream == MEL:
+        return _mel(speech.pretraining, study.recipe.model.num_mels), None
+    done = _pretrained(study, speech, seed, out, device)
+    return load(study.upstream, done.checkpoint, long_input="windows"), done
+
+
+def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) -> Key:
+    """What decides the hidden states of an upstream on a corpus."""
+    if upstream == MEL:
+        options = {"num_mels": expert.log_mel.num_mels}
+    else:
+        options = {**asdict(expert.options), **asdict(expert.own_options)}
+        options.pop("maps", None)  # a path; the maps that came from it are among the weights
+    return Key(
+        upstream=upstream,
+        weights=weights_digest(expert),
+        options=options,
+        source=source_hash(upstream),
+        long_input=getattr(expert, "long_input", ""),
+        dtype=dtype,
+        corpus=corpus.name,
+        data=corpus.fingerprint,
+    )
 
 
 def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str) -> Pretrained:
@@ -131,7 +147,7 @@ def _mel(corpus: Corpus, num_mels: int) -> MelExpert:
     return expert
 
 
-def _needed(tasks: Sequence[str], corpus: Corpus, study: Study) -> list[Utterance]:
+def needed(tasks: Sequence[str], corpus: Corpus, study: Study) -> list[Utterance]:
     """Every utterance of every fold of the tasks that can use this corpus, sorted by id."""
     found: dict[str, Utterance] = {}
     problems = []

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +27,28 @@ if TYPE_CHECKING:
 
 
 MAX_BATCH_S = 120.0  # of audio, padding included
+VERSION = 1  # raise it when other values or other frames are stored of the same upstream and audio
+
+
+class Layout(NamedTuple):
+    """Of an upstream's hidden states: samples at 16 kHz from one to the next, how often each is repeated, S, D."""
+
+    rate: int
+    repeat: int
+    num_states: int
+    dim: int
+
+    def num_frames(self, utterance: Utterance) -> int:
+        """Distinct frames t of an utterance."""
+        from ..recipes.corpora.corpus import num_samples_at_16k
+
+        num_samples = num_samples_at_16k(utterance.num_samples, utterance.sample_rate_hz)
+        return math.ceil(math.ceil(num_samples / self.rate) / self.repeat)
+
+    def num_bytes(self, utterances: Sequence[Utterance], dtype: str) -> int:
+        """Of the stored states of utterances, all together."""
+        each = self.num_states * self.dim * np.dtype(dtype).itemsize
+        return each * sum(map(self.num_frames, utterances))
 
 
 def extract(
@@ -38,8 +62,8 @@ def extract(
     """Run a frozen upstream over utterances and store its hidden states, an array (t, S, D) for each.
 
     An upstream that stacks frames repeats each of its own frames ``expert.frame_repeat`` times to reach 10 ms; only
-    the distinct ones are kept. The store's ``meta`` holds ``frame_repeat``, ``num_layers`` (S - 1), ``dim`` (D) and
-    ``upstream_rate`` (samples at 16 kHz from one kept frame to the next).
+    the distinct ones are kept. The store's ``meta`` holds ``frame_repeat``, ``num_layers`` (S - 1), ``dim`` (D),
+    ``upstream_rate`` (samples at 16 kHz from one kept frame to the next) and ``extraction_s`` (what all this took).
 
     Args:
         expert: s3prl's contract: waveforms -> ``{"hidden_states": [(B, T, D), ...]}``; is moved to ``device``.
@@ -57,9 +81,14 @@ def extract(
 
     if not utterances:
         raise ValueError("there is no utterance to extract hidden states from: choose a corpus or subset that has some")
-    training = expert.training
-    expert.eval().to(device)
-    try:
+    started_s = perf_counter()
+
+    def everything() -> Iterator[tuple[str, np.ndarray]]:
+        yield name, first
+        yield from items
+        meta["extraction_s"] = perf_counter() - started_s
+
+    with _frozen(expert, device):
         batches = length_batches(utterances, max_batch_s)
         items = _encode(expert, batches, dtype, torch.device(device), len(utterances))
         name, first = next(items)  # the first batch tells the shape, which the store's meta repeats
@@ -70,9 +99,21 @@ def extract(
             "dim": first.shape[2],
             "upstream_rate": expert.get_downsample_rates("hidden_states") * repeat,
         }
-        return FrameStore.create(folder, _chain((name, first), items), dtype, meta)
-    finally:
-        expert.train(training)
+        return FrameStore.create(folder, everything(), dtype, meta)
+
+
+def layout(expert: UpstreamBase, utterance: Utterance, device: str | torch.device = "cpu") -> Layout:
+    """How an upstream's hidden states will be stored, seen from one utterance: a short one is quick."""
+    with _frozen(expert, device), torch.inference_mode():
+        states = expert([wave_of(utterance).to(device)])["hidden_states"]
+    return Layout(expert.get_downsample_rates("hidden_states"), _frame_repeat(expert), len(states), states[0].shape[-1])
+
+
+def wave_of(utterance: Utterance) -> Tensor:
+    """The audio of an utterance: (samples,) float32 at 16 kHz."""
+    from ..recipes.corpora import read_audio
+
+    return read_audio(utterance.path)
 
 
 def means(store: FrameStore, ids: Sequence[str], normalize: bool = False) -> np.ndarray:
@@ -106,12 +147,10 @@ def _encode(
     expert: UpstreamBase, batches: list[list[Utterance]], dtype: str, device: torch.device, num_utterances: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, (t, S, D)) of each utterance."""
-    from ..recipes.corpora import read_audio
-
     rate, repeat = expert.get_downsample_rates("hidden_states"), _frame_repeat(expert)
     with tqdm(total=num_utterances, desc="hidden states", unit="utt", disable=None, leave=False) as bar:
         for batch in batches:
-            waves = [read_audio(utterance.path).to(device) for utterance in batch]
+            waves = [wave_of(utterance).to(device) for utterance in batch]
             lengths = [math.ceil(len(wave) / rate) for wave in waves]
             with torch.inference_mode():
                 states = expert(waves)["hidden_states"]
@@ -146,11 +185,17 @@ def _check_length(batch: list[Utterance], lengths: list[int], states: Sequence[T
             )
 
 
+@contextmanager
+def _frozen(expert: UpstreamBase, device: str | torch.device) -> Iterator[None]:
+    """In evaluation mode on ``device``; afterwards in the mode it was in."""
+    training = expert.training
+    expert.eval().to(device)
+    try:
+        yield
+    finally:
+        expert.train(training)
+
+
 def _frame_repeat(expert: UpstreamBase) -> int:
     """How often the upstream repeats each frame; s3prl's own upstreams do not."""
     return int(getattr(expert, "frame_repeat", 1))
-
-
-def _chain(first: tuple[str, np.ndarray], rest: Iterator[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
-    yield first
-    yield from rest

@@ -31,7 +31,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     When the block raises, the folder is removed and ``target`` is as before. A lock beside ``target`` is held
     meanwhile, so two processes take turns; what a killed one left behind is removed by the next.
     """
-    with _lock(target), _staged(target) as folder:
+    with folder_lock(target), _staged(target) as folder:
         yield folder
 
 
@@ -41,11 +41,27 @@ def ensure_folder(target: Path, build: Callable[[Path], None]) -> Path:
     When several processes ask at once, one builds and the others wait for it.
     """
     if not target.is_dir():
-        with _lock(target):
+        with folder_lock(target):
             if not target.is_dir():
                 with _staged(target) as folder:
                     build(folder)
     return target
+
+
+@contextmanager
+def folder_lock(target: Path) -> Iterator[None]:
+    """Hold the lock beside ``target``; says so when it has to wait for another process."""
+    _make_parent(target)
+    lock = FileLock(target.parent / f".{target.name}.lock")
+    try:
+        lock.acquire(timeout=WAIT_QUIETLY_S)
+    except Timeout:
+        logger.info("waiting for another process that is making %s", target)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -60,22 +76,6 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold the lock beside ``target``; says so when it has to wait for another process."""
-    _make_parent(target)
-    lock = FileLock(target.parent / f".{target.name}.lock")
-    try:
-        lock.acquire(timeout=WAIT_QUIETLY_S)
-    except Timeout:
-        logger.info("waiting for another process that is making %s", target)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make_parent(path: Path) -> None:

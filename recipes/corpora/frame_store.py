@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,35 @@ from .cache import atomic_folder
 
 SCHEMA = 1
 DATA, INDEX = "frames.bin", "index.json"
+CURE = "remove the folder and run again to make it anew"
 
 
 class FrameStore:
-    """Arrays ``(T_i, *frame_shape)`` of one dtype, read as views of one file; ``create`` or ``open`` it."""
+    """Arrays ``(T_i, *frame_shape)`` of one dtype, read as views of a file, or of several that are read as one;
+    ``create`` or ``open`` it."""
 
-    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
-        self.folder = folder
-        self.meta: dict[str, Any] = index["meta"]
-        self.frame_shape: tuple[int, ...] = tuple(index["frame_shape"])
-        self.dtype = np.dtype(index["dtype"])
-        self._lengths: dict[str, int] = dict(zip(index["ids"], index["lengths"], strict=True))
-        ends = np.cumsum(index["lengths"])
-        self._starts = dict(zip(index["ids"], (ends - index["lengths"]).tolist(), strict=True))
-        shape = (int(ends[-1]), *self.frame_shape)
-        self._frames = np.asarray(np.memmap(folder / DATA, dtype=self.dtype, mode="r", shape=shape))
+    def __init__(self, folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> None:
+        self.folders = tuple(folders)
+        self.meta: dict[str, Any] = indices[0]["meta"]  # of the first
+        self.frame_shape: tuple[int, ...] = tuple(indices[0]["frame_shape"])
+        self.dtype = np.dtype(indices[0]["dtype"])
+        self._sha256: list[str | None] = [index.get("frames_sha256") for index in indices]
+        self._frames: list[np.ndarray] = []
+        self._places: dict[str, tuple[int, int, int]] = {}  # id -> file, first frame, T_i
+        for number, (folder, index) in enumerate(zip(folders, indices, strict=True)):
+            if (tuple(index["frame_shape"]), np.dtype(index["dtype"])) != (self.frame_shape, self.dtype):
+                raise ValueError(
+                    f"frame stores {folders[0]} and {folder} differ in shape or dtype of their frames: "
+                    f"remove one of them"
+                )
+            start = 0
+            for id, length in zip(index["ids"], index["lengths"], strict=True):
+                if id in self._places:
+                    raise ValueError(f"frame stores {folders[0]} and {folder} both hold {id!r}: remove one of them")
+                self._places[id] = (number, start, length)
+                start += length
+            shape = (start, *self.frame_shape)
+            self._frames.append(np.asarray(np.memmap(folder / DATA, dtype=self.dtype, mode="r", shape=shape)))
 
     @classmethod
     def create(
@@ -40,6 +54,7 @@ class FrameStore:
         """Write ``(id, array)`` pairs one after the other, holding one at a time, and open the result.
 
         ``folder`` appears (or is replaced) when all is on disk; an error or a kill before that leaves it as it was.
+        ``meta`` is written last: the items may fill it.
 
         Raises:
             ValueError: naming the id, for a repeated id, an empty array, a frame shape unlike the first one, or a value
@@ -50,13 +65,16 @@ class FrameStore:
         lengths: list[int] = []
         seen: set[str] = set()
         frame_shape: tuple[int, ...] | None = None
+        digest = hashlib.sha256()
         with atomic_folder(folder) as staging:
             with (staging / DATA).open("wb") as file:
                 for id, array in items:
                     if id in seen:
                         raise ValueError(f"frame store {folder}: id {id!r} comes twice: ids must be unique")
                     frame_shape = array.shape[1:] if frame_shape is None else frame_shape
-                    file.write(_checked(folder, id, array, frame_shape, dtype).tobytes())
+                    content = _checked(folder, id, array, frame_shape, dtype).tobytes()
+                    file.write(content)
+                    digest.update(content)
                     seen.add(id)
                     ids.append(id)
                     lengths.append(len(array))
@@ -65,7 +83,7 @@ class FrameStore:
             if frame_shape is None:
                 raise ValueError(f"frame store {folder}: there is nothing to store: give at least one utterance")
             index = {"dtype": np.dtype(dtype).str, "frame_shape": list(frame_shape), "ids": ids, "lengths": lengths}
-            body = _serialised(folder, index | {"meta": meta})
+            body = _serialised(folder, index | {"meta": meta, "frames_sha256": digest.hexdigest()})
             head = {"schema": SCHEMA, "sha256": hashlib.sha256(body.encode()).hexdigest()}
             with (staging / INDEX).open("w", encoding="utf-8") as file:
                 file.write(json.dumps(head) + "\n" + body)
@@ -74,67 +92,81 @@ class FrameStore:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> "FrameStore":
-        """Map a stored folder; reads the index only.
+    def open(cls, *folders: Path) -> "FrameStore":
+        """Map a stored folder, or several as one; reads the index only.
 
         Raises:
-            ValueError: naming the folder, when it is missing, or its index or its size is not as written.
+            ValueError: naming the folder, when it is missing, when its index or its size is not as written, or when two
+                of them do not go together.
         """
-        folder = Path(folder)
-        cure = "remove the folder and run again to make it anew"
-        try:
-            head_line, body = (folder / INDEX).read_text(encoding="utf-8").split("\n", 1)
-            head = json.loads(head_line)
-            if head["schema"] != SCHEMA:
-                raise ValueError(
-                    f"frame store {folder}: schema {head['schema']}, this version reads schema {SCHEMA}: {cure}"
-                )
-            intact = head["sha256"] == hashlib.sha256(body.encode()).hexdigest()
-            index = json.loads(body) if intact else None
-        except FileNotFoundError as error:
-            raise ValueError(f"frame store {folder}: there is no {INDEX}: {cure}") from error
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"frame store {folder}: {INDEX} is corrupt: {cure}") from error
-        except ValueError as error:
-            if str(error).startswith("frame store"):
-                raise
-            raise ValueError(f"frame store {folder}: {INDEX} is corrupt: {cure}") from error
-        if index is None:
-            raise ValueError(f"frame store {folder}: {INDEX} does not match its checksum: {cure}")
-        expected = sum(index["lengths"]) * math.prod(index["frame_shape"]) * np.dtype(index["dtype"]).itemsize
-        actual = (folder / DATA).stat().st_size if (folder / DATA).is_file() else 0
-        if actual != expected:
-            raise ValueError(f"frame store {folder}: {DATA} has {actual} bytes, {expected} were written: {cure}")
-        return cls(folder, index)
+        paths = [Path(folder) for folder in folders]
+        return cls(paths, [_read_index(path) for path in paths])
+
+    def verify(self) -> None:
+        """Read every byte. Raises ``ValueError`` naming the folder where they are not the ones that were written."""
+        for folder, expected in zip(self.folders, self._sha256, strict=True):
+            if expected is None:
+                raise ValueError(f"frame store {folder}: it has no checksum, an older version wrote it: {CURE}")
+            digest = hashlib.sha256()
+            with (folder / DATA).open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+            if digest.hexdigest() != expected:
+                raise ValueError(f"frame store {folder}: {DATA} does not match its checksum: {CURE}")
 
     @property
     def ids(self) -> list[str]:
         """Utterance ids, in the order they were written."""
-        return list(self._lengths)
+        return list(self._places)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all frames."""
-        return self._frames.nbytes
+        return sum(frames.nbytes for frames in self._frames)
 
     def num_frames(self, id: str) -> int:
         """T_i of one utterance; ``KeyError`` for an unknown id."""
-        return self._lengths[id]
+        return self._places[id][2]
 
     def __getitem__(self, id: str) -> np.ndarray:
         """The frames of one utterance (T_i, *frame_shape): a read-only view of the file, read as it is used."""
-        start = self._starts[id]
-        return self._frames[start : start + self._lengths[id]]
+        number, start, length = self._places[id]
+        return self._frames[number][start : start + length]
 
     def __contains__(self, id: object) -> bool:
-        return id in self._lengths
+        return id in self._places
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._places)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled (to a data loader's worker) as the folder's name; the other process maps the file itself."""
-        return (type(self).open, (self.folder,))
+        """Pickled (to a data loader's worker) as the folders' names; the other process maps the files itself."""
+        return (type(self).open, self.folders)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """The index of a stored folder whose index and size are as written, or the reason why it cannot be read."""
+    try:
+        head_line, body = (folder / INDEX).read_text(encoding="utf-8").split("\n", 1)
+        head = json.loads(head_line)
+        schema, sha256 = head["schema"], head["sha256"]
+        if schema == SCHEMA and sha256 == hashlib.sha256(body.encode()).hexdigest():
+            index = json.loads(body)
+        else:
+            index = None
+    except FileNotFoundError as error:
+        raise ValueError(f"frame store {folder}: there is no {INDEX}: {CURE}") from error
+    except (ValueError, KeyError, TypeError) as error:  # ValueError: no second line, bad JSON and bad UTF-8 alike
+        raise ValueError(f"frame store {folder}: {INDEX} is corrupt: {CURE}") from error
+    if schema != SCHEMA:
+        raise ValueError(f"frame store {folder}: schema {schema}, this version reads schema {SCHEMA}: {CURE}")
+    if index is None:
+        raise ValueError(f"frame store {folder}: {INDEX} does not match its checksum: {CURE}")
+    expected = sum(index["lengths"]) * math.prod(index["frame_shape"]) * np.dtype(index["dtype"]).itemsize
+    actual = (folder / DATA).stat().st_size if (folder / DATA).is_file() else 0
+    if actual != expected:
+        raise ValueError(f"frame store {folder}: {DATA} has {actual} bytes, {expected} were written: {CURE}")
+    return index
 
 
 def _checked(folder: Path, id: str, array: np.ndarray, frame_shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from downstream_fixtures import FakeUpstream, corpus, store, tones, utterances
-from s3prl_attention.downstream.hidden_states import extract, length_batches, means
+from s3prl_attention.downstream.hidden_states import extract, layout, length_batches, means
 from s3prl_attention.recipes.corpora import Corpus, read_audio
 
 
@@ -21,6 +21,7 @@ def test_each_distinct_frame_is_kept_once(spoken: Corpus, tmp_path: Path, repeat
     expert = FakeUpstream(repeat).train()
     stored = extract(expert, spoken.utterances, tmp_path / "states", dtype="float32")
     assert expert.training, "the mode is given back"
+    assert stored.meta.pop("extraction_s") > 0
     assert stored.meta == {"frame_repeat": repeat, "num_layers": 1, "dim": 8, "upstream_rate": 160 * repeat}
     assert sorted(stored.ids) == sorted(u.id for u in spoken.utterances)
     for u in spoken.utterances:
@@ -29,6 +30,15 @@ def test_each_distinct_frame_is_kept_once(spoken: Corpus, tmp_path: Path, repeat
         whole = expert.encode(read_audio(u.path))
         restored = frames.repeat_interleave(repeat, dim=0)[: u.num_frames]
         torch.testing.assert_close(restored, torch.stack([whole, 2 * whole], dim=1))
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_size_is_known_before_anything_is_stored(spoken: Corpus, tmp_path: Path, repeat: int, dtype: str):
+    expert = FakeUpstream(repeat).train()
+    expected = layout(expert, spoken.utterances[0]).num_bytes(spoken.utterances, dtype)
+    assert expert.training, "the mode is given back"
+    assert expected == extract(expert, spoken.utterances, tmp_path / "states", dtype).nbytes
 
 
 def test_batches_do_not_change_what_is_stored(spoken: Corpus, tmp_path: Path):

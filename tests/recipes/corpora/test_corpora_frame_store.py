@@ -1,5 +1,6 @@
 """Stored frames come back exactly, and a damaged store says so."""
 
+import hashlib
 import json
 import pickle
 from collections.abc import Iterator
@@ -137,3 +138,52 @@ def test_a_damaged_store_names_folder_and_cure(tmp_path: Path, how: str) -> None
 def test_a_missing_store(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere.*no index.json"):
         FrameStore.open(tmp_path / "nowhere")
+
+
+def test_several_stores_are_read_as_one(tmp_path: Path) -> None:
+    first, second = items(), [(f"v{number}", frames) for number, (_, frames) in enumerate(items())]
+    for name, part in (("a", first), ("b", second)):
+        FrameStore.create(tmp_path / name, part, "float32", {"from": name})
+    store = FrameStore.open(tmp_path / "a", tmp_path / "b")
+    for opened in (store, pickle.loads(pickle.dumps(store))):
+        assert opened.ids == ["u0", "u1", "u2", "v0", "v1", "v2"]
+        assert opened.nbytes == 2 * 11 * 4 * 4
+        for id, frames in first + second:
+            assert np.array_equal(opened[id], frames.astype("float32"))
+            assert opened.num_frames(id) == len(frames)
+
+
+def test_stores_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    FrameStore.create(tmp_path / "a", items(), "float32", {})
+    FrameStore.create(tmp_path / "half", [("w", np.ones((2, 4)))], "float16", {})
+    FrameStore.create(tmp_path / "wide", [("w", np.ones((2, 5)))], "float32", {})
+    for other in ("half", "wide"):
+        with pytest.raises(ValueError, match=rf"a and .*{other} differ in shape or dtype"):
+            FrameStore.open(tmp_path / "a", tmp_path / other)
+    with pytest.raises(ValueError, match="both hold 'u0'"):
+        FrameStore.open(tmp_path / "a", tmp_path / "a")
+
+
+def test_verify_finds_a_changed_byte_that_open_does_not_look_at(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for number, folder in enumerate(folders):
+        FrameStore.create(folder, [(f"u{number}", np.ones((5, 4)))], "float16", {})
+    FrameStore.open(*folders).verify()
+    content = bytearray((folders[1] / "frames.bin").read_bytes())
+    content[7] ^= 1
+    (folders[1] / "frames.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"b: frames.bin does not match its checksum: remove the folder"):
+        FrameStore.open(*folders).verify()
+
+
+def test_a_store_of_before_checksums_is_read_but_not_verified(tmp_path: Path) -> None:
+    FrameStore.create(tmp_path / "a", items(), "float16", {})
+    index = tmp_path / "a" / "index.json"
+    body = json.loads(index.read_text().split("\n", 1)[1])
+    del body["frames_sha256"]
+    text = json.dumps(body)
+    index.write_text(json.dumps({"schema": 1, "sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n" + text)
+    store = FrameStore.open(tmp_path / "a")
+    assert store.num_frames("u2") == 7
+    with pytest.raises(ValueError, match="no checksum, an older version wrote it"):
+        store.verify()
