@@ -45,7 +45,7 @@ def compare(scored: Mapping[str, Scored], baseline: str | None, higher_is_better
     most = max(labels, key=lambda label: counts[scored[label].utterances])  # the first of equals
     reference = scored[baseline or most]
     alike = [label for label in labels if scored[label].same_utterances(reference)]
-    told = f"it was scored on other utterances than {baseline or 'most rows'}"
+    told = "it was scored on other utterances than " + ("the baseline" if baseline else "most rows")
     found = {label: Compared(note=f"no difference and no rank: {told}") for label in labels if label not in alike}
     points, totals = _sums([scored[label] for label in alike])
     higher = certainly_higher(points, totals)

@@ -32,11 +32,16 @@ class Seeds:
 
 def sort_seeds(cells: Sequence[dict], pretrained: bool) -> Seeds:
     """Sort the finished cells of a row."""
-    by_pair = {pair(cell): cell for cell in sorted(cells, key=pair, reverse=True)}  # the first of equals
+    by_pair: dict[tuple[int, int], dict] = {}
+    twice = []
+    for cell in cells:
+        if by_pair.setdefault(pair(cell), cell) is not cell:
+            twice.append("seed {}, probe seed {}".format(*pair(cell)))
+    notes = [f"{', '.join(twice)}: more than one result file, only the first counts"] if twice else []
     probes = tuple(sorted({probe for _, probe in by_pair}))
     if not pretrained:
         averaged = tuple(next(by_pair[key] for key in sorted(by_pair) if key[1] == probe) for probe in probes)
-        return Seeds(averaged, (), probes, None, _spread(averaged))
+        return Seeds(averaged, (), probes, None, _spread(averaged), "; ".join(notes))
     seeds = tuple(sorted({seed for seed, _ in by_pair}))
     common = max(probes, key=lambda probe: (sum((seed, probe) in by_pair for seed in seeds), probe in seeds, -probe))
     chosen = [
@@ -44,9 +49,11 @@ def sort_seeds(cells: Sequence[dict], pretrained: bool) -> Seeds:
     ]
     averaged = tuple(by_pair[key] for key in chosen)
     probed = [[by_pair[key] for key in sorted(by_pair) if key[0] == seed] for seed in seeds]
-    mixed = len({probe for _, probe in chosen}) > 1
-    told = "its seeds of pre-training were not all probed with the same seed: their spread holds the probe's too"
-    return Seeds(averaged, seeds, probes, _spread(averaged), _spread(max(probed, key=len)), told if mixed else "")
+    if len({probe for _, probe in chosen}) > 1:
+        notes += [
+            "its seeds of pre-training were not all probed with the same seed: their spread holds the probe's too"
+        ]
+    return Seeds(averaged, seeds, probes, _spread(averaged), _spread(max(probed, key=len)), "; ".join(notes))
 
 
 def pair(cell: dict) -> tuple[int, int]:

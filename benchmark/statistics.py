@@ -11,6 +11,7 @@ import numpy as np
 LEVEL = 0.95  # of every interval, and of all ranks of a table together
 POWER = 0.8  # with which the smallest detectable difference would be detected
 NUM_RESAMPLES = 2000
+FEWEST_CLUSTERS = 6  # with 5, all differences have the same sign 1 time in 16 by chance: nothing is certain at 95 %
 
 
 def clustered_interval(
@@ -104,8 +105,8 @@ def certainly_higher(
     instead calls far too many pairs when speakers are few: 46 of 100 simulated tables of 20 equal rows and 8 speakers
     had one.
 
-    With fewer than 6 clusters nothing is certain at 95 %: as few signs agree by chance too often. Rows that differ
-    nowhere are never told apart; rows that differ by the same in each cluster are, from 6 clusters on.
+    With fewer than `FEWEST_CLUSTERS` nothing is certain. Rows that differ nowhere are never told apart; rows that
+    differ by the same in each cluster are, from that many on.
 
     Args:
         points: (N, C) what each row has collected (right items, or errors) from each cluster.
