@@ -49,8 +49,8 @@ class Scored:
 
 
 def read_scored(cells: Sequence[dict], higher_is_better: bool) -> Scored:
-    """The outcomes of cells that differ in their seeds; ValueError names a csv that cannot be used, or tells that the
-    cells scored different utterances."""
+    """The outcomes of cells that differ in their seeds; ValueError names a csv that cannot be used or does not give its
+    cell's score, or tells that the cells scored different utterances."""
     seeds = [_one_seed(cell, higher_is_better) for cell in cells]
     first = seeds[0]
     if not all(first.same_utterances(other) for other in seeds):
@@ -64,10 +64,15 @@ def _one_seed(cell: dict, higher_is_better: bool) -> Scored:
     order = np.lexsort((columns["fold"], columns["utterance"]))
     columns = {name: values[order] for name, values in columns.items()}
     wrong = columns["total"] - columns["correct"] + columns.get("insertions", 0.0)
+    points = columns["correct"] if higher_is_better else wrong
+    score, told = points.sum() / columns["total"].sum(), cell["scores"]["test"]
+    if abs(score - told) > 1e-6:
+        cure = f"delete {cell['_path'].name} and run again to make both anew"
+        raise ValueError(f"{cell['scores']['utterances']} gives a score of {score:g}, its cell {told:g}: {cure}")
     return Scored(
         utterances=tuple(zip(columns["fold"].tolist(), columns["utterance"].tolist(), strict=True)),
         speakers=columns["speaker"],
-        points=columns["correct"] if higher_is_better else wrong,
+        points=points,
         totals=columns["total"],
         num_seeds=1,
         seconds=columns.get("seconds"),

@@ -165,7 +165,7 @@ def failed(reason: str = "RuntimeError: boom", **changes: Any) -> dict:
 
 def mel(**changes: Any) -> dict:
     """The reference row's cell: no parameters, no pre-training, only features timed."""
-    cell = make_cell(cell__upstream="mel", scores__test=0.58, upstream__parameters=0, **changes)
+    cell = make_cell(**{"cell__upstream": "mel", "scores__test": 0.58, "upstream__parameters": 0, **changes})
     cell["pretrain"] = None
     cell["config"] = {}
     cell["time"]["phases"] = {"features": cell["time"]["phases"]["features"]}
