@@ -30,7 +30,7 @@ def reading(table: Sequence[Row]) -> list[str]:
             "Ranks of this table hold together at 95 %; = cannot be told from the best. Like intervals and differences "
             "they tell what other speakers could change; what other seeds could is the spread beside the seeds."
             f"{told}{missing}",
-            *_smallest(scored),
+            *([] if few else _smallest(scored)),
         ]
     baseline = join(row.baseline for row in scored if row.baseline)
     if not baseline:

@@ -217,6 +217,16 @@ def test_the_smallest_difference_that_the_test_set_could_show_is_told(tmp_path: 
         assert told in text
 
 
+def test_few_speakers_can_show_nothing_and_the_page_says_so(tmp_path: Path):
+    for name, score in (("self_attention", 0.2), ("fixed_init", 0.9)):
+        lines = outcomes(score, num_speakers=5, per_speaker=40)
+        save(tmp_path, make_cell(cell__upstream=name, scores__test=score), lines=lines)
+    rows = read(tmp_path)
+    assert [row.ranks for row in rows] == [(1, 2), (1, 2)]
+    assert "With fewer than 6 test speakers no two rows can be told apart." in markdown(rows)
+    assert "smallest difference" not in markdown(rows)
+
+
 def test_differences_are_to_mel_where_self_attention_is_absent(tmp_path: Path):
     fill(tmp_path)
     rows = read(tmp_path)
