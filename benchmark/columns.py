@@ -1,10 +1,11 @@
 """The columns of the leaderboard's tables: what they are called, show and mean, and how numbers are written."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from .rows import REFERENCE, Row, Spread
+from .row_times import Spread
+from .rows import BASELINE, REFERENCE, Row
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,14 @@ class Column:
     drop: int = 0
 
 
+DIFFERENCE = Column(
+    f"diff to {BASELINE}",
+    lambda r: _difference(r),
+    "the score less that of the row named here, in percent points, on the same utterances and averaged over seeds, "
+    "with its 95 % interval (bootstrap over speakers, the same draws for all rows, one pair at a time); where lower is "
+    "better, below 0 is better",
+    1,
+)
 COLUMNS = (
     Column(
         "upstream", lambda r: r.label, f"the attention; `{REFERENCE}` is the same head on log-Mel features, no encoder"
@@ -25,32 +34,58 @@ COLUMNS = (
     Column(
         "score % (95 %)",
         lambda r: _score(r),
-        "share of right answers on the test split, with its 95 % interval (bootstrap over speakers: with few speakers "
-        "it is too narrow)",
+        "the metric that the heading names, on the test split: accuracy is the share of right items, an error rate the "
+        "number of errors per item; with its 95 % interval (bootstrap over speakers: with few speakers it is too "
+        "narrow; an utterance that several seeds scored is one utterance)",
     ),
-    Column("chance %", lambda r: percent(r.chance), "what guessing scores on the same test split", 2),
-    Column("seeds", lambda r: _seeds(r), "number of seeds averaged, with the lowest and highest score", 7),
+    Column(
+        "rank",
+        lambda r: _rank(r),
+        "the ranks that the row may have: from one more than the number of rows that are certainly better, to the "
+        "number of rows less those that are certainly worse. All pairs of a table are tested at once, on the same "
+        "utterances: with 95 % probability not one of its rank intervals is wrong (Mogstad, Romano, Shaikh and Wilhelm "
+        "2024, Review of Economic Studies 91(1); the largest studentised difference under random signs of whole "
+        "speakers decides; with fewer than 6 speakers nothing is certain). `=` cannot be told from the best: no row is "
+        "certainly better",
+    ),
+    DIFFERENCE,
+    Column("chance %", lambda r: percent(r.chance), "what guessing scores on the same test split", 3),
+    Column(
+        "seeds (sd)",
+        lambda r: _seeds(r),
+        "number of seeds of pre-training that the score is the mean of, - when nothing is pre-trained and it is the "
+        "mean over seeds of the probe; in brackets the standard deviation of the score in percent points over seeds of "
+        "pre-training / over seeds of the probe on one pre-training, - for a single seed. Of 3 seeds the true one may "
+        "well be half or twice as large",
+        7,
+    ),
     Column("dev %", lambda r: percent(r.dev), "the score on the dev split, which choices were made on", 8),
     Column("order", lambda r: r.order or "-", "of attention's time in the number of frames n, as declared", 11),
-    Column("params", lambda r: count(r.parameters), "parameters of the upstream", 3),
+    Column("params", lambda r: count(r.parameters), "parameters of the upstream", 4),
     Column("MACs", lambda r: count(r.macs_10s), "multiply-accumulates of the encoder for 10 s of audio", 10),
     Column("loss", lambda r: number(r.pretrain_loss), "masked-L1 loss of pre-training on held-out data", 9),
     Column("pretrain s", lambda r: number(r.pretrain_s), "wall-clock seconds of pre-training (not interleaved)", 6),
-    Column("train x", lambda r: _ratio(r.train_ratio), "time of a training step, as a ratio to the baseline", 1),
-    Column("infer x", lambda r: _ratio(r.inference_ratio), "time of encoder inference, as a ratio to the baseline", 1),
+    Column("train x", lambda r: _ratio(r.train_ratio), "time of a training step, as a ratio to the baseline", 2),
+    Column("infer x", lambda r: _ratio(r.inference_ratio), "time of encoder inference, as a ratio to the baseline", 2),
     Column(
         "RTF",
         lambda r: number(r.real_time_factor),
         "real-time factor: seconds of computing (features and encoder) per second of audio; smaller is faster",
-        4,
+        5,
     ),
     Column(
         "MB tr/inf",
         lambda r: f"{_megabytes(r.train_bytes)}/{_megabytes(r.inference_bytes)}",
         "peak memory of training and of inference, 10^6 bytes",
-        5,
+        6,
     ),
 )
+
+
+def columns(table: Sequence[Row]) -> tuple[Column, ...]:
+    """The columns of a table, with the name of the row that differences are taken to."""
+    name = next((row.compared_to for row in table if row.compared_to), BASELINE)
+    return tuple(replace(c, title=f"diff to {name}") if c is DIFFERENCE else c for c in COLUMNS)
 
 
 def percent(share: float | None) -> str:
@@ -73,16 +108,39 @@ def count(value: int | None) -> str:
     return f"{number(value / size)}{letter}"
 
 
+def points(share: float) -> str:
+    """A difference in percent points with its sign, one digit after the point."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
 def _score(row: Row) -> str:
     if row.score is None:
-        return f"{row.status}: {row.reason}" if row.reason else row.status
+        return row.status
     interval = "-".join(map(percent, row.interval)) if row.interval else "-"
     return f"{percent(row.score)} ({interval})"
 
 
+def _rank(row: Row) -> str:
+    if row.ranks is None:
+        return "-"
+    first, last = row.ranks
+    return f"{first}" if first == last else f"{first}-{last}{' =' if first == 1 else ''}"
+
+
+def _difference(row: Row) -> str:
+    if row.difference is None:
+        return "baseline" if row.compared_to == row.label else "-"
+    difference, low, high = map(points, row.difference)
+    return f"{difference} ({low} to {high})"
+
+
 def _seeds(row: Row) -> str:
-    averaged = len(row.seeds) > 1 and row.score is not None
-    return f"{len(row.seeds)} ({percent(row.score_min)}-{percent(row.score_max)})" if averaged else f"{len(row.seeds)}"
+    number = f"{len(row.seeds) or '-'}"
+    spreads = [row.seed_spread, row.probe_spread]
+    if spreads == [None, None]:
+        return number
+    return f"{number} ({'/'.join('-' if spread is None else f'{100 * spread:.2f}' for spread in spreads)})"
 
 
 def _ratio(spread: Spread | None) -> str:

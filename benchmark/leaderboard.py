@@ -1,4 +1,4 @@
-"""The leaderboard, from the result files alone: a markdown page, a csv, a picture and a table for the terminal."""
+"""The leaderboard, from the result files alone: a markdown page, two csv files, a picture, a table for the terminal."""
 
 import csv
 import io
@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from .pages import heading, lengths, markdown, terminal
+from .by_length import length_csv
+from .facts import direction, lengths
+from .pages import markdown, terminal, title
 from .plot import Panel, Point, draw
 from .result_files import read_cells, write_atomically
 from .rows import REFERENCE, Row, by_table, rows
@@ -16,6 +18,8 @@ __all__ = ["Written", "markdown", "picture", "rows", "terminal", "write"]
 
 CSV_COLUMNS = {
     "interval": ("interval_low", "interval_high"),
+    "difference": ("difference", "difference_low", "difference_high"),
+    "ranks": ("rank_low", "rank_high"),
     "train_ratio": ("train_ratio", "train_ratio_q25", "train_ratio_q75"),
     "inference_ratio": ("inference_ratio", "inference_ratio_q25", "inference_ratio_q75"),
 }  # fields of a row that take more than one column
@@ -33,8 +37,8 @@ class Written:
 
 
 def write(out: Path, command: str | None = None) -> Written:
-    """Make ``leaderboard.md``, ``.csv`` and ``.png`` in ``out`` from the result files in ``out/cells``. ``command`` is
-    the command line to be shown on the page."""
+    """Make ``leaderboard.md``, ``.csv`` and ``.png`` and ``leaderboard_by_length.csv`` in ``out`` from the result files
+    in ``out/cells``. ``command`` is the command line to be shown on the page."""
     cells, problems = read_cells(out / "cells")
     found = [replace(row, notes=tuple(_relative(note, out) for note in row.notes)) for row in rows(cells)]
     png = out / "leaderboard.png"
@@ -44,6 +48,7 @@ def write(out: Path, command: str | None = None) -> Written:
         png.unlink(missing_ok=True)
     page = markdown(found, [_relative(line, out) for line in problems], command, png.name if found else "")
     write_atomically(out / "leaderboard.csv", _csv(found).encode())
+    write_atomically(out / "leaderboard_by_length.csv", length_csv(found).encode())
     write_atomically(out / "leaderboard.md", page.encode())
     return Written(out / "leaderboard.md", out / "leaderboard.csv", png if found else None, found, problems)
 
@@ -55,7 +60,7 @@ def _relative(text: str, out: Path) -> str:
 
 def _csv(rows: Sequence[Row]) -> str:
     """All numbers, unrounded, a line for each row; intervals and spreads in columns of their own."""
-    names = [item.name for item in fields(Row) if item.name not in ("settings", "cells")]
+    names = [item.name for item in fields(Row) if item.name not in ("settings", "cells", "scored")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(column for name in names for column in CSV_COLUMNS.get(name, (name,)))
@@ -72,21 +77,24 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def picture(rows: Sequence[Row]) -> bytes:
-    """A PNG: for each table, accuracy against seconds of pre-training and against time of inference."""
-    return draw([panel for table in by_table(rows) for panel in _panels(table, heading(table, rows))])
+    """A PNG: for each table with scores, these against seconds of pre-training and against time of inference."""
+    tables = by_table(rows)
+    scored = [table for table in tables if any(row.score is not None for row in table)]
+    return draw([panel for table in scored or tables[:1] for panel in _panels(table, title(table, rows))])
 
 
-def _panels(table: Sequence[Row], title: str) -> list[Panel]:
+def _panels(table: Sequence[Row], name: str) -> list[Panel]:
     scored = [row for row in table if row.score is not None]
     mel = next((100 * row.score for row in scored if row.upstream == REFERENCE and row.score is not None), None)
     chance = next((100 * row.chance for row in scored if row.chance is not None), None)
-    metric = next((row.cells[0]["task"]["metric"] for row in scored), "score")
+    tasks = [row.cells[0]["task"] for row in scored]
+    metric = next((f"{task['metric']}, % ({direction(task['higher_is_better'])})" for task in tasks), "score, %")
     timed_on = f", timed on {lengths(scored)}" if lengths(scored) else ""
     return [
         Panel(
-            title=title,
+            title=name,
             x_label=x_label,
-            y_label=f"test {metric}, %",
+            y_label=f"test {metric}",
             points=_points(scored, time),
             dashed=None if mel is None else (f"{REFERENCE}, no encoder ({mel:.1f} %)", mel),
             dotted=None if chance is None else (f"chance ({chance:.1f} %)", chance),

@@ -1,4 +1,4 @@
-"""Accuracy against time as a picture: scatter panels with intervals, reference lines and labels that do not overlap."""
+"""Scores against time as a picture: scatter panels with intervals, reference lines and labels that do not overlap."""
 
 import io
 import itertools
@@ -107,7 +107,8 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
         if line and low <= line[1] <= high:
             axis.axhline(line[1], linestyle=style, color="black", linewidth=1.1, zorder=1, label=_plain(line[0]))
         elif line:
-            axis.plot([], [], linestyle=style, color="black", label=_plain(f"{line[0]}, below this axis"))
+            side = "below" if line[1] < low else "above"
+            axis.plot([], [], linestyle=style, color="black", label=_plain(f"{line[0]}, {side} this axis"))
     if panel.dashed or panel.dotted:
         legend = axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
         legend.borderaxespad = 0.1
@@ -124,7 +125,7 @@ def _y_limits(panel: Panel) -> tuple[float, float]:
     heights = [y for point in panel.points for y in (point.y, *(point.interval or ()))]
     heights += [panel.dashed[1]] if panel.dashed else []
     low, high = min(heights), max(heights)
-    if panel.dotted and panel.dotted[1] > low - (high - low):
+    if panel.dotted and low - (high - low) < panel.dotted[1] < high + (high - low):
         low, high = min(low, panel.dotted[1]), max(high, panel.dotted[1])
     margin = 0.12 * (high - low) or 1.0
     return low - margin, high + margin

@@ -1,31 +1,32 @@
 """Result cells to the rows of the leaderboard: what is averaged in a row, and which rows may be ranked together."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from .result_files import read_utterances
-from .statistics import clustered_interval, ratio_spread
+from .comparison import compare
+from .row_times import Spread, largest_memory, row_times
+from .scored import Scored, read_scored
+from .seeds import pair, sort_seeds
+from .statistics import clustered_interval
 
 REFERENCE = "mel"  # the row without an encoder
-INFERENCE_LENGTH_S = 10.0  # inference is shown at this utterance length, or at the longest one measured below it
+BASELINE = "self_attention"  # what scores are compared with; where it has none, the reference
+PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
 OWN_SECTIONS = frozenset({"upstream", "attention"})  # sections of the configuration in which rows of a table may differ
 PLACES = frozenset({"data.root", "data.alignments", "seed"})  # what the fingerprint of the data, or the row, stands for
 
-Spread = tuple[float, float, float]  # median, first quartile, third quartile
-Group = list[dict]  # the cells of a row: one for each seed
+Group = list[dict]  # the cells of a row: one for each pair of seeds
 
 
 @dataclass(frozen=True)
 class Row:
     """One upstream on one task: all its seeds that were made under the same settings and ended with the same status.
 
-    Scores, losses and seconds are means over the seeds, memory is the largest; None = not measured. ``table`` counts
-    the tables of one task, corpus and preset: rows of different tables were made under different settings and must not
-    be ranked against each other. ``settings`` is what its table has in common.
+    Scores, losses and seconds are means over the seeds of pre-training, of what is not pre-trained over those of the
+    probe; memory is the largest; None = not known. ``table`` counts the tables of one task, corpus and preset: rows of
+    different tables were made under different settings and must not be ranked against each other. ``settings`` is what
+    its table has in common.
     """
 
     corpus: str
@@ -36,11 +37,20 @@ class Row:
     table: int
     status: str
     reason: str | None
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of pre-training; empty when nothing is pre-trained
+    probe_seeds: tuple[int, ...]
+    higher_is_better: bool = True
     score: float | None = None
     score_min: float | None = None
     score_max: float | None = None
-    interval: tuple[float, float] | None = None  # 95 %, clustered by speaker, over the utterances of all seeds
+    seed_spread: float | None = None  # standard deviation of the score over seeds of pre-training
+    probe_spread: float | None = None  # and over seeds of the probe
+    interval: tuple[float, float] | None = None  # 95 %, clustered by speaker
+    compared_to: str | None = None  # the label of the row that differences are taken to
+    difference: tuple[float, float, float] | None = None  # and its 95 % interval, paired and clustered by speaker
+    difference_error: float | None = None  # standard error
+    ranks: tuple[int, int] | None = None  # that the row may have; those of a table hold together at 95 %
+    num_speakers: int | None = None  # with test items
     chance: float | None = None
     dev: float | None = None
     items: int | None = None
@@ -61,6 +71,7 @@ class Row:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
     cells: tuple[dict, ...] = field(default=(), repr=False)
+    scored: Scored | None = field(default=None, repr=False)
 
     @property
     def task(self) -> tuple[str, str, str]:
@@ -72,7 +83,7 @@ def rows(cells: Sequence[dict]) -> list[Row]:
     """One row for each upstream on each task, table by table, best score first; rows without a score come last."""
     groups: dict[str, Group] = {}
     for cell in cells:
-        where = {key: value for key, value in cell["cell"].items() if key != "seed"}
+        where = {key: value for key, value in cell["cell"].items() if key not in ("seed", "probe_seed")}
         groups.setdefault(_key([where, cell["status"], _settings(cell), _variant(cell)]), []).append(cell)
     tasks: dict[tuple[str, ...], list[Group]] = {}
     for _, group in sorted(groups.items()):
@@ -81,7 +92,8 @@ def rows(cells: Sequence[dict]) -> list[Row]:
     for _, task_groups in sorted(tasks.items()):
         tables = sorted(_tables(task_groups), key=lambda table: -len(table[1]))  # the fullest first
         for number, (settings, members) in enumerate(tables):
-            found += sorted((_row(group, number, settings, members) for group in members), key=_rank)
+            table = [_row(group, number, settings, members) for group in members]
+            found += sorted(_compared(table), key=_order)
     return found
 
 
@@ -116,14 +128,19 @@ def _agree(one: dict[str, object], other: dict[str, object]) -> bool:
 
 
 def _settings(cell: Mapping) -> dict[str, object]:
-    """What must be equal for two rows to be ranked together: data, task, configuration without the upstream's own part,
-    processor, threads and device. Flat, dotted keys; what a cell does not know is left out."""
+    """What must be equal for two rows to be ranked together: data, task, configuration without the upstream's own part
+    (the probe's section is the budget of tuning), machine, threads, device and versions. Flat, dotted keys; what a cell
+    does not know is left out."""
+    machine = cell["environment"]
+    packages, python = machine["packages"] or {}, machine["python"] or ""
     shared = {key: value for key, value in (cell["config"] or {}).items() if key not in OWN_SECTIONS}
     parts = {
         "config": {key: value for key, value in _flat(shared).items() if key not in PLACES},
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
+        "data.pretraining": {"fingerprint": ((cell["data"] or {}).get("pretraining") or {}).get("fingerprint")},
         "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split")},
-        "environment": {key: cell["environment"][key] or None for key in ("cpu", "threads")},
+        "environment": {key: machine[key] or None for key in ("cpu", "cores", "threads")},
+        "version": {"python": ".".join(python.split(".")[:2]) or None, **{key: packages.get(key) for key in PACKAGES}},
         "device": ((cell["time"] or {}).get("setting") or {}).get("device"),
     }
     return {key: value for key, value in _flat(parts).items() if value is not None}
@@ -151,7 +168,6 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         "table": table,
         "status": first["status"],
         "reason": "; ".join(reasons) or None,
-        "seeds": tuple(sorted(cell["cell"]["seed"] for cell in group)),
         "order": (first["upstream"] or {}).get("order"),
         "parameters": (first["upstream"] or {}).get("parameters"),
         "macs_10s": (first["upstream"] or {}).get("macs_10s"),
@@ -159,24 +175,34 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         "cells": tuple(group),
     }
     if first["status"] != "ok":
-        return Row(**row)
-    tests = [cell["scores"]["test"] for cell in group]
-    interval, notes = _interval(group)
+        seeds, probe_seeds = (tuple(sorted(set(numbers))) for numbers in zip(*map(pair, group), strict=True))
+        return Row(**row, seeds=seeds, probe_seeds=probe_seeds)
+    sorted_seeds = sort_seeds(group, pretrained=first["pretrain"] is not None)
+    averaged, higher_is_better = sorted_seeds.averaged, first["task"]["higher_is_better"]
+    scored, interval, problem = _scored(averaged, higher_is_better)
+    tests = [cell["scores"]["test"] for cell in averaged]
     return Row(
         **row,
+        seeds=sorted_seeds.pretraining,
+        probe_seeds=sorted_seeds.probes,
+        higher_is_better=higher_is_better,
         score=_mean(tests),
         score_min=min(tests),
         score_max=max(tests),
+        seed_spread=sorted_seeds.pretraining_spread,
+        probe_spread=sorted_seeds.probe_spread,
         interval=interval,
-        notes=(*filter(None, [first["upstream"].get("note")]), *notes),
-        chance=_mean(cell["scores"]["chance"] for cell in group),
-        dev=_mean(cell["scores"]["dev"] for cell in group),
+        num_speakers=None if scored is None else scored.num_speakers,
+        notes=tuple(filter(None, [first["upstream"].get("note"), sorted_seeds.note, problem])),
+        chance=_mean(cell["scores"]["chance"] for cell in averaged),
+        dev=_mean(cell["scores"]["dev"] for cell in averaged),
         items=first["scores"]["items"],
-        pretrain_loss=_mean(cell["pretrain"]["valid_loss"] for cell in group if cell["pretrain"]),
-        pretrain_s=_mean(cell["pretrain"]["seconds"] for cell in group if cell["pretrain"]),
-        train_bytes=_largest(group, "train_bytes"),
-        inference_bytes=_largest(group, "inference_bytes"),
-        **_times(group),
+        pretrain_loss=_mean(cell["pretrain"]["valid_loss"] for cell in averaged if cell["pretrain"]),
+        pretrain_s=_mean(cell["pretrain"]["seconds"] for cell in averaged if cell["pretrain"]),
+        train_bytes=largest_memory(group, "train_bytes"),
+        inference_bytes=largest_memory(group, "inference_bytes"),
+        scored=scored,
+        **row_times(group),
     )
 
 
@@ -190,61 +216,39 @@ def _label(group: Group, members: list[Group]) -> str:
     return f"{name} ({told})" if told else name
 
 
-def _interval(group: Group) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """The interval over the utterances of all seeds; without one, a note that says why."""
+def _scored(
+    cells: Sequence[dict], higher_is_better: bool
+) -> tuple[Scored | None, tuple[float, float] | None, str | None]:
+    """The outcomes of a row, averaged over its seeds, the interval of its score, and what is missing and why."""
     try:
-        files = [read_utterances(cell) for cell in group]
+        scored = read_scored(cells, higher_is_better)
     except ValueError as error:
-        return None, (f"no interval: {error}",)
-    correct, total, speaker = (np.concatenate([file[key] for file in files]) for key in ("correct", "total", "speaker"))
-    interval = clustered_interval(correct, total, speaker)
-    return interval, () if interval else ("no interval: the test split has fewer than two speakers",)
+        return None, None, f"no interval, difference and rank: {error}"
+    interval = clustered_interval(scored.points, scored.totals * scored.num_seeds, scored.speakers)
+    return scored, interval, None if interval else "no interval: the test split has fewer than two speakers"
 
 
-def _times(group: Group) -> dict:
-    """The row's fields on time. Rounds of all seeds are pooled; a measurement that several cells share counts once."""
-    times = list({_key(cell["time"]["phases"]): cell["time"] for cell in group if cell["time"]}.values())
-    lengths_s = {phase: _length_s(phase) for time in times for phase in time["phases"]}
-    lengths_s = {phase: length_s for phase, length_s in lengths_s.items() if length_s <= INFERENCE_LENGTH_S}
-    inference = max(lengths_s, key=lengths_s.__getitem__, default="")
-    features, encoder = _seconds_per_audio_s(times, "features"), _seconds_per_audio_s(times, inference)
-    if encoder is None and (group[0]["upstream"] or {}).get("parameters") == 0:
-        encoder = 0.0  # no parameters, no encoder
-    return {
-        "baseline": ", ".join(sorted({time["baseline"] for time in times})) or None,
-        "train_ratio": _pooled_ratio(times, "train_step"),
-        "inference_ratio": _pooled_ratio(times, inference),
-        "inference_length_s": lengths_s.get(inference),
-        "real_time_factor": None if features is None or encoder is None else features + encoder,
-        **sample_counts(group),
-    }
-
-
-def _length_s(phase: str) -> float:
-    """The utterance length of a phase of inference; infinite for other phases."""
-    match = re.fullmatch(r"inference_(\d+(?:\.\d+)?)s", phase)
-    return float(match[1]) if match else float("inf")
-
-
-def sample_counts(cells: Iterable[dict]) -> dict[str, int]:
-    """Timing samples and disturbed ones; a phase that several cells share counts once."""
-    phases = {_key(phase): phase[1] for cell in cells if cell["time"] for phase in cell["time"]["phases"].items()}
-    flags = [flag for phase in phases.values() for flag in phase["disturbed"]]
-    return {"num_samples": len(flags), "num_disturbed": sum(flags)}
-
-
-def _pooled_ratio(times: list[dict], name: str) -> Spread | None:
-    phases = [time["phases"][name] for time in times if name in time["phases"]]
-    phases = [phase for phase in phases if phase["baseline_samples_s"]]
-    own, baseline = ([s for phase in phases for s in phase[key]] for key in ("samples_s", "baseline_samples_s"))
-    return ratio_spread(own, baseline) if own else None
-
-
-def _seconds_per_audio_s(times: list[dict], name: str) -> float | None:
-    """Median seconds of computing per second of audio that a sample works on."""
-    phases = [time["phases"][name] for time in times if name in time["phases"]]
-    speeds = [s / phase["audio_s"] for phase in phases if phase["audio_s"] for s in phase["samples_s"]]
-    return float(np.median(speeds)) if speeds else None
+def _compared(table: Sequence[Row]) -> list[Row]:
+    """The rows of a table with their differences and ranks."""
+    known = {f"{row.label} {number}": row for number, row in enumerate(table)}  # two rows may have one label
+    scored = {key: row.scored for key, row in known.items() if row.scored is not None}
+    named = ([key for key in sorted(scored) if known[key].upstream == name] for name in (BASELINE, REFERENCE))
+    baseline = next((keys[0] for keys in named if keys), None)
+    compared = compare(scored, baseline, all(row.higher_is_better for row in table))
+    rows = []
+    for key, row in known.items():
+        found = compared.get(key)
+        if found is not None:
+            row = replace(
+                row,
+                compared_to=baseline and known[baseline].label,
+                difference=found.difference,
+                difference_error=found.error,
+                ranks=found.ranks,
+                notes=(*row.notes, found.note) if found.note else row.notes,
+            )
+        rows.append(row)
+    return rows
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -252,15 +256,10 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _largest(group: Group, key: str) -> int | None:
-    known = [cell["memory"][key] for cell in group if cell["memory"] and cell["memory"][key] is not None]
-    return max(known, default=None)
-
-
-def _rank(row: Row) -> tuple:
+def _order(row: Row) -> tuple:
     if row.score is None:
         return (1, row.status, row.label)
-    return (0, -row.score if row.cells[0]["task"]["higher_is_better"] else row.score, row.label)
+    return (0, -row.score if row.higher_is_better else row.score, row.label)
 
 
 def _key(value: object) -> str:

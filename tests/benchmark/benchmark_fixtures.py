@@ -47,12 +47,19 @@ BASE: dict = {
         "splits": {"train": 800, "dev": 200, "test": 200},
         "num_speakers_test": 40,
         "num_folds": 1,
+        "lengths": [
+            {"bucket": "0-5 s", "utterances": 200, "seconds": 700.0, "padded_s": 875.0},
+            {"bucket": "5-10 s", "utterances": 400, "seconds": 2900.0, "padded_s": 3000.0},
+            {"bucket": "10-15 s", "utterances": 0, "seconds": 0.0, "padded_s": 0.0},
+            {"bucket": "15+ s", "utterances": 100, "seconds": 1900.0, "padded_s": 1900.0},
+        ],
     },
     "config": {
         "upstream": "fixed_init",
         "data": {"corpus": "synthetic", "root": None, "seed": 0},
         "attention": {"init": "log"},
         "pretrain": {"steps": 1000, "learning_rate": 0.001},
+        "probe": {"num_epochs": 30, "learning_rates": [0.001, 0.01]},
     },
     "difference": {},
     "pretrain": {"steps": 1000, "valid_loss": 0.457, "train_loss": 0.45, "seconds": 61.2, "log": "log.jsonl"},
@@ -82,7 +89,7 @@ BASE: dict = {
         "ram_bytes": 8_000_000_000,
         "os": "Linux",
         "python": "3.11.9",
-        "packages": {"torch": "2.14.1", "numpy": "2.4.6"},
+        "packages": {"torch": "2.14.1", "torchaudio": "2.11.0", "numpy": "2.4.6"},
         "git_commit": "0123456789abcdef",
         "git_dirty": False,
     },
@@ -158,7 +165,7 @@ def failed(reason: str = "RuntimeError: boom", **changes: Any) -> dict:
 
 def mel(**changes: Any) -> dict:
     """The reference row's cell: no parameters, no pre-training, only features timed."""
-    cell = make_cell(cell__upstream="mel", scores__test=0.58, upstream__parameters=0, **changes)
+    cell = make_cell(**{"cell__upstream": "mel", "scores__test": 0.58, "upstream__parameters": 0, **changes})
     cell["pretrain"] = None
     cell["config"] = {}
     cell["time"]["phases"] = {"features": cell["time"]["phases"]["features"]}

@@ -22,11 +22,12 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path):
         "The same 40 speakers in train and test, from different chapters.",
         "800 train, 200 dev, 200 test; 40 test speakers; folds 1; 200 scored items",
         "AMD EPYC, 2 cores, 8.0 GB, Linux; threads: 2.",
-        "Python 3.11.9; torch 2.14.1, numpy 2.4.6; commit 0123456789ab.",
+        "Python 3.11.9; torch 2.14.1, torchaudio 2.11.0, numpy 2.4.6; commit 0123456789ab.",
         "smaller is faster",
         "- cells/broken.json is not a readable result file",
-        "![Accuracy against time](leaderboard.png)",
-        "failed: RuntimeError: boom",
+        "![Scores against time](leaderboard.png)",
+        "xbox: failed (seed 0): RuntimeError: boom",
+        "## speaker on synthetic-small (synthetic data), preset demo: accuracy, higher is better\n",
     ):
         assert text in page
     assert str(tmp_path) not in page
@@ -42,11 +43,14 @@ def test_everything_is_rebuilt_from_the_cells_alone(tmp_path: Path):
     assert second.png is not None
     for one, two in ((first.markdown, second.markdown), (first.csv, second.csv), (first.png, second.png)):
         assert one.read_bytes() == two.read_bytes()
+    by_length = [(tmp_path / name / "leaderboard_by_length.csv").read_bytes() for name in ("one", "two")]
+    assert by_length[0] == by_length[1]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
         "cells",
         "leaderboard.csv",
         "leaderboard.md",
         "leaderboard.png",
+        "leaderboard_by_length.csv",
     ]
 
 
@@ -63,6 +67,9 @@ def test_the_csv_holds_the_unrounded_numbers(tmp_path: Path):
     spread = tuple(float(line[key]) for key in ("train_ratio", "train_ratio_q25", "train_ratio_q75"))
     assert spread == row.train_ratio
     assert float(line["real_time_factor"]) == row.real_time_factor
+    difference = tuple(float(line[key]) for key in ("difference", "difference_low", "difference_high"))
+    assert difference == row.difference
+    assert (int(line["rank_low"]), int(line["rank_high"])) == row.ranks
     assert lines[-1]["reason"] == "RuntimeError: boom"
     assert lines[-1]["score"] == ""
 
@@ -74,7 +81,10 @@ def test_a_missing_csv_costs_the_interval_and_is_told(tmp_path: Path):
     (row,) = written.rows
     assert (row.score, row.interval) == (0.55, None)
     assert "55.0 (-)" in written.markdown.read_text()
-    assert f"no interval: cells/{path.parent.relative_to(tmp_path / 'cells')}" in written.markdown.read_text()
+    assert (
+        f"no interval, difference and rank: cells/{path.parent.relative_to(tmp_path / 'cells')}"
+        in written.markdown.read_text()
+    )
 
 
 def test_an_empty_folder_says_so_and_removes_a_stale_picture(tmp_path: Path):
@@ -89,7 +99,7 @@ def test_an_empty_folder_says_so_and_removes_a_stale_picture(tmp_path: Path):
 def test_only_failures_still_make_a_page(tmp_path: Path):
     save(tmp_path, failed("the corpus is missing"))
     written = leaderboard.write(tmp_path)
-    assert "failed: the corpus is missing" in written.markdown.read_text()
+    assert "fixed_init: failed (seed 0): the corpus is missing" in written.markdown.read_text()
     assert written.png is not None
     assert written.png.read_bytes().startswith(b"\x89PNG")
 

@@ -12,6 +12,11 @@ from s3prl_attention.benchmark.leaderboard import write
 from s3prl_attention.benchmark.pages import escape, markdown, terminal
 
 
+def result_tables(page: str) -> list[list[list[str]]]:
+    """The tables of scores alone, without the small ones by utterance length."""
+    return [table for table in markdown_tables(page) if table[0][1].startswith("score")]
+
+
 def markdown_tables(page: str) -> list[list[list[str]]]:
     """Tables as a markdown reader sees them: cells split at pipes that are not escaped."""
     blocks = re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE)
@@ -24,7 +29,7 @@ def test_tasks_corpora_and_presets_have_tables_of_their_own(tmp_path: Path):
     for key, value in (("downstream", "phone_linear"), ("preset", "study"), ("corpus", "librispeech")):
         fill(tmp_path, **{f"cell__{key}": value})
     page = markdown(read(tmp_path))
-    assert len(markdown_tables(page)) == 4
+    assert len(result_tables(page)) == 4
     assert "Not ranked together" not in page
 
 
@@ -84,7 +89,8 @@ def test_disturbed_samples_are_counted_once_and_the_worst_upstreams_named(
     assert counts == [(num_disturbed, 25)]
     for text in (markdown(rows), terminal(rows, 400)):
         assert told in text  # 4 upstreams with 20 samples each, and 5 samples of the features that all share
-        assert text.count("busy") == 1 + told.count("busy")  # its row, and no line of its own
+        own = text.count("busy") - told.count("busy")
+        assert own == (2 if "# Leaderboard" in text else 1)  # its row, and one by length, and no line of its own
 
 
 def test_cells_that_were_not_timed_say_so(tmp_path: Path):
@@ -119,9 +125,10 @@ def test_text_of_users_cannot_break_the_page(tmp_path: Path):
     save(tmp_path, mel(data__note=HOSTILE, task__split=HOSTILE, cell__corpus=HOSTILE))
     written = write(tmp_path, "run\n```\n# not a heading <b>")
     page = written.markdown.read_text()
-    (table,) = markdown_tables(page)
-    assert len(table) == 5
+    table, by_length = markdown_tables(page)
+    assert (len(table), len(by_length)) == (5, 6)
     assert {len(line) for line in table} == {len(COLUMNS)}
+    assert {len(line) for line in by_length} == {len(by_length[0])}
     prose = re.sub(r"^    .*$", "", page, flags=re.MULTILINE)  # the command stands in a code block
     for mark in ("<img", "`d`", "**e**", "[f](", "$h$"):
         assert mark not in prose.replace("**a", "")
@@ -146,26 +153,119 @@ def test_the_terminal_table_fits_is_aligned_and_says_what_it_left_out(tmp_path: 
     rows = read(tmp_path)
     lines = terminal(rows, width).splitlines()
     assert max(map(len, lines)) <= width
-    header, *body = lines[1 : len(rows) + 2]
+    start = next(index for index, line in enumerate(lines) if line.startswith("upstream"))
+    header, *body = lines[start : start + len(rows) + 1]
     shown = [column for column in COLUMNS if column.title in header]
     for column in shown[1:]:
         end = header.index(column.title) + len(column.title)
         for line, row in zip(body, rows, strict=True):
-            text = column.text(row) if row.score is not None else column.text(row).split(":")[0]
+            text = column.text(row)
             assert line[:end].endswith("  " + text) or line[:end].endswith(" " + text)
     left_out = [column.title for column in COLUMNS if column not in shown]
-    told = next(
-        (line for line in " ".join(" ".join(lines).split()).split("Not in this width, but in leaderboard.md: ")[1:]), ""
-    )
+    told = next((line for line in " ".join(" ".join(lines).split()).split("Not here, but in leaderboard.md: ")[1:]), "")
+    assert "scores and times by utterance length." in told
     assert all(title in told.split(".")[0] for title in left_out)
-    assert bool(left_out) == bool(told) == (width < 150)
+    assert bool(left_out) == (width < 200)
     assert "xbox: failed (seed 0): RuntimeError: boom" in lines
 
 
 def test_terminal_and_page_show_the_same_numbers(tmp_path: Path):
     fill(tmp_path)
     rows = read(tmp_path)
-    (table,) = markdown_tables(markdown(rows))
+    (table,) = result_tables(markdown(rows))
     text = terminal(rows, 400).splitlines()
     for page_line, line in zip(table[2:6], text[2:6], strict=True):
         assert page_line == re.split(r"\s{2,}", line)
+
+
+def test_reasons_are_told_once_and_as_what_they_are(tmp_path: Path):
+    fill(tmp_path)
+    for name in ("one", "two"):
+        save(tmp_path, {**failed("no labels", cell__upstream=name), "status": "skipped"})
+    save(tmp_path, {**failed("took over 60 min", cell__upstream="slow", cell__probe_seed=1), "status": "timeout"})
+    rows = read(tmp_path)
+    for text in (markdown(rows), terminal(rows, 400)):
+        assert text.count("one, two: skipped (seed 0): no labels") == 1
+        assert "slow: timeout (seed 0, probe seed 1): took over 60 min" in text
+        assert "xbox: failed (seed 0): RuntimeError: boom" in text
+    (table,) = result_tables(markdown(rows))
+    assert [line[1] for line in table[-4:]] == ["failed", "skipped", "skipped", "timeout"]
+
+
+def test_a_task_that_nobody_could_do_is_told_without_an_empty_table(tmp_path: Path):
+    fill(tmp_path)
+    for name in ("mel", "fixed_init"):
+        changes = {"cell__upstream": name, "cell__downstream": "emotion"}
+        save(tmp_path, {**failed("no column emotion", **changes), "status": "skipped"})
+    rows = read(tmp_path)
+    assert len(result_tables(markdown(rows))) == 1
+    for text in (markdown(rows), terminal(rows)):
+        assert "emotion on synthetic-small, preset demo" in text
+        assert "fixed_init, mel: skipped (seed 0): no column emotion" in text
+
+
+def test_the_smallest_difference_that_the_test_set_could_show_is_told(tmp_path: Path):
+    fill(tmp_path)
+    rows = read(tmp_path)
+    errors = sorted(row.difference_error for row in rows if row.difference_error)
+    assert len(errors) == 3
+    told = (
+        f"The smallest difference to self_attention that this test set could show: {280.1585 * errors[1]:.1f} percent "
+        "points, with 40 speakers and 200 items"
+    )
+    for text in (markdown(rows), terminal(rows, 400)):
+        assert told in text
+
+
+def test_few_speakers_can_show_nothing_and_the_page_says_so(tmp_path: Path):
+    for name, score in (("self_attention", 0.2), ("fixed_init", 0.9)):
+        lines = outcomes(score, num_speakers=5, per_speaker=40)
+        save(tmp_path, make_cell(cell__upstream=name, scores__test=score), lines=lines)
+    rows = read(tmp_path)
+    assert [row.ranks for row in rows] == [(1, 2), (1, 2)]
+    assert "With fewer than 6 test speakers no two rows can be told apart." in markdown(rows)
+    assert "smallest difference" not in markdown(rows)
+
+
+def test_differences_are_to_mel_where_self_attention_is_absent(tmp_path: Path):
+    fill(tmp_path)
+    rows = read(tmp_path)
+    for path in tmp_path.glob("cells/**/self_attention*"):
+        path.unlink()
+    without = read(tmp_path)
+    assert {row.compared_to for row in rows if row.score} == {"self_attention"}
+    assert {row.compared_to for row in without if row.score} == {"mel"}
+    (table,) = result_tables(markdown(without))
+    assert table[0][3] == "diff to mel"
+    assert "**diff to mel**" in markdown(without)
+    for path in tmp_path.glob("cells/**/mel*"):
+        path.unlink()
+    assert "No differences: neither self_attention nor mel has a score." in markdown(read(tmp_path))
+
+
+def test_what_probes_chose_is_told_and_ends_of_the_grid_are_named(tmp_path: Path):
+    rates = (0.001, 0.003, 0.01)
+    tried = [{"learning_rate": rate, "dev": [0.5, 0.5, None]} for rate in rates]
+    for name, chosen in (("end", (0.01, 0.01, 0.003)), ("middle", (0.01, 0.003, 0.003))):
+        choices = [{"learning_rate": rate} for rate in chosen]
+        save(tmp_path, make_cell(cell__upstream=name, probe__tried=tried, probe__chosen=choices))
+    page = markdown(read(tmp_path))
+    told = "learning rates 0.001, 0.003, 0.01, one chosen on dev in each fold of each cell: 0.001 in 0, 0.003 in 3, "
+    assert told + "0.01 in 3 of 6." in page
+    assert "The loss of 6 of 18 heads was not finite." in page
+    assert "in more than half of the folds, and perhaps better beyond: end (0.01)." in page
+
+
+def test_an_error_rate_is_told_as_one_that_should_be_low(tmp_path: Path):
+    changes = {"task__higher_is_better": False, "task__metric": "phone error rate", "scores__chance": 1.0}
+    for name, score in (("self_attention", 0.55), ("good", 0.6)):  # of outcomes: right items
+        lines = outcomes(score)
+        save(tmp_path, make_cell(cell__upstream=name, **{**changes, "scores__test": 1 - score}), lines=lines)
+    rows = read(tmp_path)
+    assert [row.upstream for row in rows] == ["good", "self_attention"]
+    page = markdown(rows)
+    assert "## speaker on synthetic-small (synthetic data), preset demo: phone error rate, lower is better" in page
+    assert "Chance: 100.0 %" in page
+    (table,) = result_tables(page)
+    assert table[2][1].startswith("40.0 (")
+    assert table[2][3].startswith("-5.0 (-")

@@ -61,6 +61,16 @@ def test_chance_far_below_is_told_instead_of_squeezing_the_points(chance: float,
     assert names == ["mel", "chance" if visible else "chance, below this axis"]
 
 
+@pytest.mark.parametrize(("chance", "visible"), [(100.0, False), (60.0, True)])
+def test_chance_far_above_is_told_too(chance: float, visible: bool):
+    (axis, _) = figure([panel(CROWD, dotted=("chance", chance))]).axes
+    low, high = axis.get_ylim()
+    assert bool(low <= chance <= high) is visible
+    assert high < 75
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert names == ["chance" if visible else "chance, above this axis"]
+
+
 def test_a_wide_range_of_times_is_shown_on_a_logarithmic_axis():
     points = (Point("a", 1.0, 50.0), Point("b", 100.0, 60.0))
     near, far = figure([panel(points[:1]), panel(points)]).axes

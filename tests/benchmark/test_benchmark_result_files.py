@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmark_fixtures import failed, make_cell, mel, outcomes, save
-from s3prl_attention.benchmark import result_files
+from s3prl_attention.benchmark import leaderboard, result_files
+
+SCHEMA_1 = Path(__file__).parent / "schema_1"  # a result of version 0.1.0, as it was written
 
 
 def test_cells_survive_writing_and_reading(tmp_path: Path):
@@ -46,7 +49,7 @@ def test_the_author_is_told_every_mistake_at_once(tmp_path: Path):
     [
         ("reason", "but why", "reason"),
         ("scores", None, "scores is null"),
-        ("schema", 2, "schema"),
+        ("schema", 1, "schema"),
         ("environment", None, "environment is null"),
         ("time__phases__train_step__disturbed", [False], "one disturbed flag for each sample"),
         ("time__phases__train_step__baseline_samples_s", [1.0], "one baseline sample for each sample"),
@@ -111,7 +114,7 @@ def test_unreadable_files_are_named_with_their_cure_and_the_rest_is_read(tmp_pat
         "truncated.json": text[: len(text) // 2],
         "empty.json": "",
         "list.json": "[1, 2]",
-        "newer.json": text.replace('"schema": 1', '"schema": 7'),
+        "newer.json": text.replace('"schema": 2', '"schema": 7'),
         "lacking.json": json.dumps({**json.loads(text), "task": {}}),
     }
     for name, content in bad.items():
@@ -135,7 +138,8 @@ def test_utterances_survive_whatever_their_names(tmp_path: Path):
     assert columns["utterance"][0] == 'a,"b"\nc'
     assert columns["speaker"][0] == "Zoë, 2"
     np.testing.assert_array_equal(columns["correct"], [line["correct"] for line in lines])
-    assert path.with_suffix(".csv").read_text().splitlines()[0] == "fold,utterance,speaker,correct,total"
+    header = path.with_suffix(".csv").read_text().splitlines()[0]
+    assert header == "fold,utterance,speaker,correct,total,seconds,substitutions,insertions,deletions"
 
 
 @pytest.mark.parametrize("damage", ["cut in a line", "cut between lines", "missing", "not a number"])
@@ -145,7 +149,7 @@ def test_damaged_utterances_are_named(tmp_path: Path, damage: str):
     if damage == "missing":
         path.unlink()
     elif damage == "not a number":
-        path.write_text(text.replace(",1\n", ",x\n", 1))
+        path.write_text(text.replace(",0\n", ",x\n", 1))
     else:
         end = text.index("u100")
         path.write_text(text[: end + 3 if damage == "cut in a line" else text.rindex("\n", 0, end) + 1])
@@ -164,7 +168,7 @@ def test_impossible_outcomes_are_refused(tmp_path: Path, wrong: dict):
 def test_paths_stay_in_the_folder_and_apart(tmp_path: Path):
     key = make_cell()["cell"]
     plain = result_files.cell_path(tmp_path, key, "d1")
-    assert plain == tmp_path / "cells/synthetic-small/demo/fixed_init--speaker--seed0--d1.json"
+    assert plain == tmp_path / "cells/synthetic-small/demo/fixed_init--speaker--seed0.0--d1.json"
     paths = {plain}
     for name in ("s3prl:fbank", "s3prl_fbank", "s3prl%3Afbank", "../../evil", "a/b", "a\\b", "..", ".hidden", "naïve"):
         for field in ("upstream", "corpus"):
@@ -174,3 +178,32 @@ def test_paths_stay_in_the_folder_and_apart(tmp_path: Path):
             assert not set(':\\*?"<>|') & set(str(path.relative_to(tmp_path)))
             paths.add(path)
     assert len(paths) == 19
+
+
+def test_results_of_schema_1_stay_readable_and_get_a_row(tmp_path: Path):
+    shutil.copytree(SCHEMA_1, tmp_path / "cells")
+    (cell,), problems = result_files.read_cells(tmp_path / "cells")
+    assert problems == []
+    assert cell["cell"]["seed"] == cell["cell"]["probe_seed"] == 0
+    assert cell["probe"]["tried"] is None
+    assert "seconds" not in result_files.read_utterances(cell)
+    written = leaderboard.write(tmp_path)
+    (row,) = written.rows
+    assert (row.score, row.items, row.num_speakers) == (cell["scores"]["test"], 31187, 8)
+    assert row.interval is not None
+    assert row.interval[0] < row.score < row.interval[1]
+    assert row.notes == ()
+    assert "Probes: learning rates were not swept." in written.markdown.read_text()
+
+
+def test_an_old_result_is_not_ranked_with_new_ones(tmp_path: Path):
+    shutil.copytree(SCHEMA_1, tmp_path / "cells")
+    old = result_files.read_cells(tmp_path / "cells")[0][0]
+    new = make_cell(**{name: old[name] for name in ("data", "task", "config", "environment")}, cell=old["cell"])
+    rate = new["config"]["probe"].pop("learning_rate")
+    new["config"]["probe"]["learning_rates"] = [rate, 0.001]
+    new["time"]["setting"] = old["time"]["setting"]
+    save(tmp_path, new)
+    rows = leaderboard.write(tmp_path).rows
+    assert [row.table for row in rows] == [0, 1]
+    assert "differ in: config.probe.learning_rate" in (tmp_path / "leaderboard.md").read_text().replace("\\", "")

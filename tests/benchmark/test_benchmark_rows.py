@@ -17,8 +17,19 @@ def test_rows_are_sorted_by_score_with_what_failed_at_the_end(tmp_path: Path):
 
 
 def test_lower_is_better_where_the_task_says_so(tmp_path: Path):
-    fill(tmp_path, task__higher_is_better=False)
-    assert [row.upstream for row in read(tmp_path)][:2] == ["synthesizer_random", "self_attention"]
+    changes = {"task__higher_is_better": False, "task__metric": "phone error rate"}
+    for name, right in (("self_attention", 0.5), ("good", 0.8), ("bad", 0.2)):
+        lines = [{**line, "insertions": int(line["utterance"] == "u7")} for line in outcomes(right)]
+        save(tmp_path, make_cell(cell__upstream=name, scores__test=1 - right + 1 / 200, **changes), lines=lines)
+    good, middle, bad = read(tmp_path)
+    assert [row.upstream for row in (good, middle, bad)] == ["good", "self_attention", "bad"]
+    assert [row.ranks for row in (good, middle, bad)] == [(1, 1), (2, 2), (3, 3)]
+    assert good.score == pytest.approx(0.205)
+    assert good.difference is not None
+    assert good.difference[0] == pytest.approx(-0.3)
+    assert good.difference[2] < 0
+    assert good.interval is not None
+    assert good.interval[0] < 0.205 < good.interval[1]
 
 
 def test_the_numbers_of_a_row(tmp_path: Path):
@@ -60,21 +71,61 @@ def test_an_upstream_with_parameters_but_no_inference_has_no_real_time_factor(tm
     assert read(tmp_path)[0].real_time_factor is None
 
 
-def test_seeds_are_averaged_and_their_utterances_pooled(tmp_path: Path):
-    scores = {0: 0.5, 1: 0.6, 2: 0.55}
-    for seed, score in scores.items():
-        save(tmp_path, make_cell(cell__seed=seed, scores__test=score, pretrain__seconds=10.0 * seed))
+def test_seeds_are_averaged_and_their_utterances_counted_once(tmp_path: Path):
+    scores = {(0, 0): 0.5, (1, 0): 0.6, (2, 0): 0.55, (0, 1): 0.51, (0, 2): 0.52}
+    for (seed, probe), score in scores.items():
+        cell = make_cell(cell__seed=seed, cell__probe_seed=probe, scores__test=score, pretrain__seconds=10.0 * seed)
+        save(tmp_path, cell, lines=outcomes(score, seed=seed))
     save(tmp_path, failed("out of memory", cell__seed=3))
     row, broken = read(tmp_path)
-    assert row.seeds == (0, 1, 2)
+    assert (row.seeds, row.probe_seeds) == ((0, 1, 2), (0, 1, 2))
     assert (row.score, row.score_min, row.score_max) == pytest.approx((0.55, 0.5, 0.6))
-    assert row.pretrain_s == 10.0
-    lines = [line for score in scores.values() for line in outcomes(score)]
-    columns = ([line[key] for line in lines] for key in ("correct", "total", "speaker"))
-    assert row.interval == clustered_interval(*columns)
+    assert (row.seed_spread, row.probe_spread) == pytest.approx((0.05, 0.01))
+    assert (row.pretrain_s, row.items, row.num_speakers) == (10.0, 200, 40)
+    averaged = [outcomes(scores[seed, 0], seed=seed) for seed in range(3)]
+    right = [sum(line["correct"] for line in lines) for lines in zip(*averaged, strict=True)]
+    speakers = [line["speaker"] for line in averaged[0]]
+    assert row.interval == clustered_interval(right, [3] * 200, speakers)
     assert row.num_samples == 25  # the cells share one measurement
     assert (broken.seeds, broken.status, broken.reason) == ((3,), "failed", "out of memory")
-    assert "3 (50.0-60.0)" in markdown(read(tmp_path))
+    assert "3 (5.00/1.00)" in markdown(read(tmp_path))
+
+
+def test_the_reference_is_averaged_over_seeds_of_the_probe(tmp_path: Path):
+    for probe, score in enumerate((0.5, 0.6)):
+        save(tmp_path, mel(cell__probe_seed=probe, scores__test=score))
+    (row,) = read(tmp_path)
+    assert (row.seeds, row.probe_seeds, row.score) == ((), (0, 1), pytest.approx(0.55))
+    assert "- (-/7.07)" in markdown([row])
+
+
+def test_what_the_csv_gives_must_be_what_the_cell_says(tmp_path: Path):
+    save(tmp_path, make_cell(scores__test=0.55), lines=outcomes(0.5))
+    (row,) = read(tmp_path)
+    assert (row.score, row.interval, row.ranks) == (0.55, None, None)
+    (note,) = row.notes
+    assert "gives a score of 0.5, its cell 0.55: delete" in note
+
+
+def test_seeds_that_scored_different_utterances_are_not_pooled(tmp_path: Path):
+    save(tmp_path, make_cell(cell__seed=0, scores__test=0.55))
+    other = [{**line, "utterance": f"other-{line['utterance']}"} for line in outcomes(0.55)]
+    save(tmp_path, make_cell(cell__seed=1, scores__test=0.55), lines=other)
+    (row,) = read(tmp_path)
+    assert (row.score, row.interval) == (0.55, None)
+    assert "different utterances" in row.notes[0]
+
+
+def test_the_order_of_lines_and_the_names_of_speakers_do_not_matter(tmp_path: Path):
+    for name, score in (("self_attention", 0.5), ("fixed_init", 0.55), ("uniform", 0.4)):
+        cell = make_cell(cell__upstream=name, scores__test=score)
+        lines = outcomes(score, seed=len(name))
+        save(tmp_path / "one", cell, lines=lines)
+        renamed = [{**line, "speaker": f"x{99 - int(line['speaker'][1:])}"} for line in reversed(lines)]
+        save(tmp_path / "two", cell, lines=renamed)
+    one, two = read(tmp_path / "one"), read(tmp_path / "two")
+    for row, other in zip(one, two, strict=True):
+        assert (row.interval, row.difference, row.ranks) == (other.interval, other.difference, other.ranks)
 
 
 def test_the_reference_and_failures_stand_in_every_table_they_agree_with(tmp_path: Path):
@@ -98,8 +149,30 @@ def test_a_cell_that_was_not_timed_is_ranked_with_the_others(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("config__probe", {"num_epochs": 30, "learning_rates": [0.01]}, "config.probe.learning_rates"),
+        ("environment__cores", 4, "environment.cores"),
+        ("environment__python", "3.12.1", "version.python"),
+        ("environment__packages", {"torch": "2.15", "torchaudio": "2.11.0", "numpy": "2.4.6"}, "version.torch"),
+        ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.12", "numpy": "2.4.6"}, "version.torchaudio"),
+        ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.11.0", "numpy": "2.5"}, "version.numpy"),
+        ("data__pretraining", {"fingerprint": "other", "seconds": 1.0}, "data.pretraining.fingerprint"),
+    ],
+)
+def test_rows_are_ranked_together_only_under_equal_settings(tmp_path: Path, key: str, value: object, told: str):
+    fill(tmp_path, data__pretraining={"fingerprint": "one", "seconds": 1.0})
+    changes = {"data__pretraining": {"fingerprint": "one", "seconds": 1.0}, key: value}
+    save(tmp_path, make_cell(cell__upstream="other", **changes))
+    rows = read(tmp_path)
+    assert [row.table for row in rows if row.upstream == "other"] == [1]
+    assert f"differ in: {told} (here" in markdown(rows)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("environment__python", "3.11.2"),
         ("config__attention", {"init": "raw"}),
         ("config__data", {"corpus": "synthetic", "root": "/elsewhere", "seed": 0}),
         ("environment__git_commit", "fedcba9876543210"),

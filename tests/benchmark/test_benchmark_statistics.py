@@ -1,8 +1,19 @@
-"""Intervals against simulation and known answers, ratios against known quartiles."""
+"""Intervals and ranks against simulation and known answers, ratios against known quartiles."""
 
 import numpy as np
 import pytest
-from s3prl_attention.benchmark.statistics import clustered_interval, ratio_spread
+from s3prl_attention.benchmark.statistics import (
+    FEWEST_CLUSTERS,
+    certainly_higher,
+    cluster_sums,
+    clustered_interval,
+    detectable,
+    draw_clusters,
+    paired_errors,
+    paired_interval,
+    rank_intervals,
+    ratio_spread,
+)
 
 
 def simulate(
@@ -90,3 +101,118 @@ def test_unpaired_samples_are_the_authors_mistake():
         ratio_spread([1.0, 2.0], [1.0])
     with pytest.raises(AssertionError, match="pairs"):
         ratio_spread([], [])
+
+
+def simulate_rows(rng: np.random.Generator, scores: np.ndarray, num_speakers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of speakers who are hard for all rows alike, and a little for each row of its own: points (N, C) and
+    totals (C,), which differ from speaker to speaker."""
+    totals = rng.integers(500, 1500, num_speakers).astype(float)
+    common, own = rng.normal(0, 0.1, num_speakers), rng.normal(0, 0.02, (len(scores), num_speakers))
+    rates = np.clip(scores[:, None] + common + own, 0, 1)
+    return rng.binomial(totals.astype(int), rates).astype(float), totals
+
+
+def test_sums_are_by_cluster_in_the_order_of_the_first_utterance():
+    sums = cluster_sums([[1, 2, 4, 8], [1, 1, 1, 1]], ["z", "a", "z", "b"])
+    assert sums.tolist() == [[5, 2, 8], [2, 1, 1]]
+    assert cluster_sums([[1, 2, 4, 8], [1, 1, 1, 1]], ["p", "q", "p", "o"]).tolist() == sums.tolist()
+
+
+def test_the_paired_interval_covers_the_true_difference_and_is_far_narrower_than_the_unpaired():
+    rng = np.random.default_rng(1)
+    hits, paired, alone, num_trials = 0, 0.0, 0.0, 400
+    for trial in range(num_trials):
+        (points, other), totals = simulate_rows(rng, np.array([0.62, 0.6]), num_speakers=40)
+        low, high = paired_interval(points, other, totals, draw_clusters(40, 300, trial))
+        hits += low <= 0.02 <= high
+        paired += high - low
+        low, high = paired_interval(points, np.zeros(40), totals, draw_clusters(40, 300, trial))
+        alone += high - low
+    assert 0.91 <= hits / num_trials <= 0.98
+    assert paired < alone / 2
+
+
+def test_standard_errors_of_differences_are_their_standard_deviation():
+    rng = np.random.default_rng(2)
+    found, errors = [], []
+    for _ in range(400):
+        points, totals = simulate_rows(rng, np.array([0.6, 0.6, 0.5]), num_speakers=30)
+        scores = points.sum(1) / totals.sum()
+        found.append(scores[:, None] - scores)
+        errors.append(paired_errors(points, totals))
+    error = np.mean(errors, axis=0)
+    assert np.diag(error).tolist() == [0, 0, 0]
+    np.testing.assert_allclose(error, error.T)
+    np.testing.assert_allclose(error, np.std(found, axis=0), rtol=0.12)
+
+
+@pytest.mark.parametrize(("num_rows", "num_speakers"), [(2, 40), (8, 40), (8, 12), (20, 8)])
+def test_equal_rows_are_told_apart_in_one_table_of_twenty(num_rows: int, num_speakers: int):
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for trial in range(300):
+        points, totals = simulate_rows(rng, np.full(num_rows, 0.6), num_speakers)
+        wrong += certainly_higher(points, totals, num_flips=300, seed=trial).any()
+    assert 0.02 <= wrong / 300 <= 0.09  # two standard errors of 300 trials are 0.025
+
+
+def test_among_rows_that_differ_the_equal_ones_are_told_apart_as_rarely():
+    rng = np.random.default_rng(4)
+    scores = np.array([0.6, 0.55, 0.6, 0.55, 0.6, 0.4])
+    truly = scores[:, None] > scores
+    wrong = found = 0
+    for trial in range(300):
+        points, totals = simulate_rows(rng, scores, num_speakers=20)
+        higher = certainly_higher(points, totals, num_flips=300, seed=trial)
+        wrong += (higher & ~truly).any()
+        found += (higher & truly).sum() / truly.sum()
+    assert wrong / 300 <= 0.08
+    assert found / 300 > 0.95
+
+
+def test_ranks_of_rows_in_a_known_order():
+    points, totals = simulate_rows(np.random.default_rng(5), np.array([0.5, 0.7, 0.6, 0.6, 0.8]), num_speakers=40)
+    higher = certainly_higher(points, totals)
+    assert rank_intervals(higher) == [(5, 5), (2, 2), (3, 4), (3, 4), (1, 1)]
+    assert rank_intervals(higher.T) == [(1, 1), (4, 4), (2, 3), (2, 3), (5, 5)]  # where lower is better
+
+
+def test_the_detectable_difference_is_detected_as_often_as_it_says():
+    assert detectable(1.0) == pytest.approx(1.959964 + 0.841621)
+    rng = np.random.default_rng(6)
+    points, totals = simulate_rows(rng, np.full(2, 0.6), num_speakers=2000)
+    difference = detectable(paired_errors(points, totals)[0, 1] * np.sqrt(2000 / 60))  # of 60 such speakers
+    hits = 0
+    for trial in range(300):
+        points, totals = simulate_rows(rng, np.array([0.6 + difference, 0.6]), num_speakers=60)
+        hits += certainly_higher(points, totals, num_flips=300, seed=trial)[0, 1]
+    assert 0.72 <= hits / 300 <= 0.88
+
+
+def test_order_of_rows_and_scale_do_not_matter_to_ranks():
+    points, totals = simulate_rows(np.random.default_rng(7), np.linspace(0.58, 0.62, 12), num_speakers=30)
+    order = np.random.default_rng(0).permutation(12)
+    higher = certainly_higher(points, totals)
+    assert 0 < higher.sum() < 66
+    assert (certainly_higher(points[order], totals) == higher[np.ix_(order, order)]).all()
+    assert (certainly_higher(3 * points, 3 * totals) == higher).all()
+
+
+def test_rows_without_any_spread_are_told_apart_only_by_enough_speakers():
+    assert FEWEST_CLUSTERS == 6
+    for num_speakers in (1, 2, 5, 6, 30):
+        totals = np.full(num_speakers, 7.0)
+        higher = certainly_higher(np.stack([totals, 0 * totals, 0 * totals]), totals)
+        certain = num_speakers >= FEWEST_CLUSTERS
+        assert higher.tolist() == [[False, certain, certain], [False] * 3, [False] * 3]
+
+
+def test_a_difference_of_one_speaker_alone_is_never_certain():
+    totals = np.full(40, 100.0)
+    points = np.stack([totals / 2, totals / 2])
+    points[0, 3] += 50
+    assert not certainly_higher(points, totals).any()
+
+
+def test_one_row_has_the_only_rank():
+    assert rank_intervals(certainly_higher(np.ones((1, 5)), np.ones(5))) == [(1, 1)]
