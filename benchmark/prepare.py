@@ -67,7 +67,7 @@ def lineage(study: Study, speech: Speech, seed: int) -> str:
     source = source_of_maps(study)
     if source is not None:
         parts += [lineage(source, speech, seed), mean_maps.VERSION]
-    return digest([parts, seed, speech.pretraining.fingerprint, source_hash(study.upstream)])
+    return digest([parts, seed, speech.pretraining.speech_fingerprint, source_hash(study.upstream)])
 
 
 def source_of_maps(study: Study) -> Study | None:
@@ -115,7 +115,7 @@ def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) 
         long_input=getattr(expert, "long_input", ""),
         dtype=dtype,
         corpus=corpus.name,
-        data=corpus.fingerprint,
+        data=corpus.speech_fingerprint,
     )
 
 

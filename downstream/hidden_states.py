@@ -111,9 +111,9 @@ def layout(expert: UpstreamBase, utterance: Utterance, device: str | torch.devic
 
 def wave_of(utterance: Utterance) -> Tensor:
     """The audio of an utterance: (samples,) float32 at 16 kHz."""
-    from ..recipes.corpora import read_audio
+    from ..recipes.corpora import read_utterance
 
-    return read_audio(utterance.path)
+    return read_utterance(utterance)
 
 
 def means(store: FrameStore, ids: Sequence[str], normalize: bool = False) -> np.ndarray:
