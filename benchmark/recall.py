@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..recipes.config import DataConfig
-from ..recipes.corpora import Corpus, Utterance, read_audio
+from ..recipes.corpora import Corpus, Utterance, read_utterance
 from ..recipes.pretrain import named_corpus, pretrain_part
 from ..upstream import load, names
 from ..upstream.contract import entry
@@ -100,7 +100,7 @@ def _pickers(expert: Any, num_keys: int) -> dict[str, Any]:
 
 def _states(expert: Any, utterance: Utterance) -> Iterator[Tensor]:
     """The inputs (1, n, D) of every layer, for the utterance's first max_frames stacked frames."""
-    frames = stack_frames(expert.log_mel(read_audio(utterance.path)), expert.options.stack)
+    frames = stack_frames(expert.log_mel(read_utterance(utterance)), expert.options.stack)
     yield from expert.encoder(frames[None, : expert.options.max_frames], None)[:-1]
 
 

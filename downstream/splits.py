@@ -3,162 +3,219 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
+
+from .assigned_splits import closed_fold, disjoint_fold, is_assigned, refuse_unseen
+from .folds import SPLITS, Fold, by_speaker, check_fold, listed, natural, rotate, shared_speakers
+from .task import NotApplicable
 
 if TYPE_CHECKING:
     from ..recipes.corpora import Corpus, Utterance
 
+__all__ = ["SPLITS", "Fold", "check_fold", "label_folds", "phone_folds", "speaker_folds"]
+
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "dev", "test")
 NUM_SPEAKER_FOLDS = 5  # rotations of the speaker task, where a speaker has one chapter only
-NUM_PHONE_FOLDS = 7  # rotations of the phone tasks, where a corpus has no split of its own
+NUM_DISJOINT_FOLDS = 7  # rotations of the tasks that share no speaker, where a corpus has no split of its own
+LABEL = "label"  # the one of ``Utterance.labels`` that tasks of that kind read
 LAYOUTS = "the s3prl text layout (utterance l0 l1 ...), CTM and TextGrid"
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Three disjoint sets of utterances; ``split`` says in one sentence how they were chosen."""
-
-    train: tuple[Utterance, ...]
-    dev: tuple[Utterance, ...]
-    test: tuple[Utterance, ...]
-    split: str
-
-    def utterances(self, split: str) -> tuple[Utterance, ...]:
-        """Those of ``train``, ``dev`` or ``test``; ``ValueError`` for another name."""
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: known: {', '.join(SPLITS)}")
-        return getattr(self, split)
-
-
-def check_fold(fold: Fold, *, speakers: bool) -> Fold:
-    """``fold`` itself.
-
-    Raises:
-        ValueError: naming what leaks, when two of its sets share an utterance or (``speakers``) a speaker, or when one
-            of them is empty.
-    """
-    for what in ("id", "speaker") if speakers else ("id",):
-        seen: dict[str, str] = {}
-        for split in SPLITS:
-            for value in sorted({getattr(utterance, what) for utterance in fold.utterances(split)}):
-                if value in seen:
-                    raise ValueError(
-                        f"{'utterance' if what == 'id' else what} {value!r} is in {seen[value]} and in {split}: the "
-                        f"sets of a fold must share none, so give it to one of them"
-                    )
-                seen[value] = split
-    empty = [split for split in SPLITS if not fold.utterances(split)]
-    if empty:
-        raise ValueError(f"a fold needs utterances in train, dev and test, but {' and '.join(empty)} has none")
-    return fold
 
 
 def speaker_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NUM_SPEAKER_FOLDS) -> list[Fold]:
     """Folds for a closed set of speakers who are in train, dev and test alike.
 
-    Where speakers have two chapters or more, one fold: the earlier chapters train, the last ones are dev and test, by
-    turns. Otherwise ``num_folds`` rotations inside the chapter: each speaker's utterances, in order, are cut into
-    blocks of neighbours; block k is test, the next one dev, the others train.
+    As the corpus assigns them, where it does: one fold. Else where speakers have two chapters or more, one fold: the
+    earlier chapters train, the last ones are dev and test, by turns. Otherwise ``num_folds`` rotations inside the
+    chapter: each speaker's utterances, in order, are cut into blocks of neighbours; block k is test, the next one dev,
+    the others train.
 
     Args:
         corpus: where to look for speakers.
         subsets: whose speakers; by default the ``train*`` subsets in which every speaker has 3 utterances or more, or
-            where there are none, all such subsets.
+            where there are none, all such subsets; all where the corpus assigns utterances itself.
         num_folds: rotations, at most as many as the shortest speaker has utterances.
 
     Raises:
-        ValueError: for an unknown subset, or when fewer than two speakers are left.
+        NotApplicable: when fewer than two speakers are left, no subset will do, or no assigned test speaker is in
+            train.
+        ValueError: for an unknown subset, for a named one with too few utterances of a speaker, or naming assigned
+            test speakers who are not in train.
     """
+    if is_assigned(corpus):
+        return [closed_fold(corpus.select(*subsets) if subsets else corpus)]
     chosen = list(subsets) or _speaker_subsets(corpus)
-    by_speaker = _group(corpus.select(*chosen).utterances)
-    if len(by_speaker) < 2:
-        raise ValueError(
+    spoken_by = by_speaker(corpus.select(*chosen).utterances)
+    if len(spoken_by) < 2:
+        raise NotApplicable(
             f"speaker classification needs two speakers or more; {', '.join(chosen)} of corpus {corpus.name!r} has "
-            f"{len(by_speaker)}: name other subsets"
+            f"{len(spoken_by)}: name other subsets"
         )
-    too_few = [speaker for speaker, spoken in by_speaker.items() if len(spoken) < 3]
+    too_few = [speaker for speaker, spoken in spoken_by.items() if len(spoken) < 3]
     if too_few:
         raise ValueError(
             f"speaker {too_few[0]!r} ({len(too_few)} in all) has fewer than 3 utterances in {', '.join(chosen)}: "
             f"train, dev and test need one each, so name subsets where every speaker has 3"
         )
-    halves = {speaker: _by_chapter(spoken) for speaker, spoken in by_speaker.items()}
+    halves = {speaker: _by_chapter(spoken) for speaker, spoken in spoken_by.items()}
     crossing = {speaker: half for speaker, half in halves.items() if half is not None}
-    if 2 * len(crossing) >= len(by_speaker) and len(crossing) >= 2:
-        return [_cross_chapter(crossing, sorted(set(by_speaker) - set(crossing)), chosen)]
+    if 2 * len(crossing) >= len(spoken_by) and len(crossing) >= 2:
+        return [_cross_chapter(crossing, sorted(set(spoken_by) - set(crossing)), chosen)]
     chapters = "most with one chapter" if crossing else "one chapter each"
-    return _within_chapter(by_speaker, num_folds, f"{_listed(chosen)} ({chapters})")
+    return _within_chapter(spoken_by, num_folds, f"{listed(chosen)} ({chapters})")
 
 
-def phone_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NUM_PHONE_FOLDS) -> list[Fold]:
+def phone_folds(
+    corpus: Corpus, subsets: Sequence[str] = (), times: bool = True, num_folds: int = NUM_DISJOINT_FOLDS
+) -> list[Fold]:
     """Folds whose train, dev and test share no speaker, over the utterances that have phone alignments.
 
-    The corpus's own subsets where all three of ``train*``, ``dev*`` and ``test*`` are aligned: one fold. Otherwise the
-    speakers rotate: one group of them is test, the next dev, the others train, so that every aligned utterance is
-    tested exactly once.
+    As the corpus assigns them, where it does: one fold, whose speakers may be shared where ``corpus.shared_speakers``
+    allows it. Else the corpus's own subsets where all three of ``train*``, ``dev*`` and ``test*`` are aligned: one
+    fold. Otherwise the speakers rotate: one group of them is test, the next dev, the others train, so that every
+    aligned utterance is tested exactly once.
 
     Args:
         corpus: where to look for alignments.
         subsets: use these only; by default all that are aligned.
+        times: False counts utterances whose phones have no times as well.
         num_folds: groups of speakers, at most as many as there are speakers.
 
     Raises:
-        ValueError: for an unknown subset, without alignments, with fewer than 3 aligned speakers, or when two subsets
-            share a speaker.
+        NotApplicable: without alignments, or with fewer than 3 aligned speakers to rotate.
+        ValueError: for an unknown subset, or naming a speaker in two sets.
     """
-    utterances = corpus.select(*subsets).utterances if subsets else corpus.utterances
-    aligned = [utterance for utterance in utterances if utterance.phones is not None]
-    where = f"{', '.join(subsets)} of corpus {corpus.name!r}" if subsets else f"corpus {corpus.name!r}"
+    part = corpus.select(*subsets) if subsets else corpus
+    aligned = [u for u in part.utterances if u.phones is not None or (u.phone_names and not times)]
+    where = _where(corpus, subsets)
     if not aligned:
-        raise ValueError(f"{where} has no phone alignments, which the phone tasks learn from: add them as {LAYOUTS}")
-    own = {split: tuple(u for u in aligned if u.subset.startswith(split)) for split in SPLITS}
-    if all(own.values()):
-        names = {split: _listed({u.subset for u in own[split]}) for split in SPLITS}
-        text = f"speaker-disjoint, the corpus's own subsets: {', '.join(f'{k} {names[k]}' for k in SPLITS)}"
-        return [check_fold(Fold(**own, split=text), speakers=True)]
-    speakers = sorted(_group(aligned))
+        raise NotApplicable(
+            f"{where} has no phone alignments, which the phone tasks learn from: add them as {LAYOUTS}"
+            if times
+            else f"{where} has no phones, which phone recognition learns from: add alignments as {LAYOUTS}, or list "
+            f"the phones in the column phones of a manifest"
+        )
+    if is_assigned(corpus):
+        return [disjoint_fold(part, aligned, "phone alignments" if times else "phones")]
+    own = _own_subsets(corpus, aligned)
+    if own is not None:
+        return [own]
+    speakers = sorted({u.speaker for u in aligned})
     if len(speakers) < 3:
-        raise ValueError(
+        raise NotApplicable(
             f"the phone tasks need 3 speakers with alignments (one each for train, dev and test); {where} has "
             f"{len(speakers)}: align more speakers"
         )
+    return _rotated(aligned, speakers, num_folds, "aligned speakers")
+
+
+def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NUM_DISJOINT_FOLDS) -> list[Fold]:
+    """Folds whose train, dev and test share no speaker, over the utterances that have ``labels["label"]``.
+
+    Chosen like those of ``phone_folds``. Speakers rotate so that neighbouring groups differ in class as far as that can
+    be, for a class that few speakers have would else be missing from train. Every class of dev and test is in train.
+
+    Args:
+        corpus: where to look for labels.
+        subsets: use these only; by default all that are labelled.
+        num_folds: groups of speakers, at most as many as there are speakers.
+
+    Raises:
+        NotApplicable: without labels, with one class only, with fewer than 3 labelled speakers to rotate, or when a
+            class has too few of them.
+        ValueError: for an unknown subset, or naming a speaker in two sets, or a class that train lacks.
+    """
+    part = corpus.select(*subsets) if subsets else corpus
+    labelled = [u for u in part.utterances if u.labels.get(LABEL)]
+    where, classes = _where(corpus, subsets), {_label(u) for u in labelled}
+    if len(classes) < 2:
+        has = f"all are {classes.pop()!r}" if classes else "there are none"
+        raise NotApplicable(
+            f"label classification needs labels of two classes or more; in {where} {has}: list the recordings in a "
+            f"manifest, and name the column with data.label=COLUMN"
+        )
+    if is_assigned(corpus):
+        return [disjoint_fold(part, labelled, "a label", _label)]
+    left_out = len(part.utterances) - len(labelled)
+    told = f"; {left_out} utterances without a label are left out" if left_out else ""
+    own = _own_subsets(corpus, labelled, told)
+    if own is not None:
+        refuse_unseen(own, _label)
+        return [own]
+    speakers = _mixed(labelled)
+    if len(speakers) < 3:
+        raise NotApplicable(
+            f"label classification needs 3 speakers with labels (one each for train, dev and test); {where} has "
+            f"{len(speakers)}: record more speakers, or assign utterances to train, dev and test"
+        )
+    folds = _rotated(labelled, speakers, num_folds, "labelled speakers", told)
+    for fold in folds:
+        try:
+            refuse_unseen(fold, _label)
+        except ValueError as error:
+            raise NotApplicable(f"{where}, speakers held out in turn: {error}") from None
+    return folds
+
+
+def _label(utterance: Utterance) -> str:
+    return utterance.labels[LABEL]
+
+
+def _where(corpus: Corpus, subsets: Sequence[str]) -> str:
+    return f"{', '.join(subsets)} of corpus {corpus.name!r}" if subsets else f"corpus {corpus.name!r}"
+
+
+def _own_subsets(corpus: Corpus, usable: Sequence[Utterance], told: str = "") -> Fold | None:
+    """The fold of the subsets called train*, dev* and test*, or None where one of the three has nothing usable."""
+    own = {split: tuple(u for u in usable if u.subset.startswith(split)) for split in SPLITS}
+    if not all(own.values()):
+        return None
+    names = ", ".join(f"{split} {listed({u.subset for u in own[split]})}" for split in SPLITS)
+    shared = shared_speakers(Fold(**own, split="")) if corpus.shared_speakers else ""
+    text = f"{shared or 'speaker-disjoint'}, the corpus's own subsets: {names}{told}"
+    return check_fold(Fold(**own, split=text), speakers=not corpus.shared_speakers)
+
+
+def _rotated(
+    usable: Sequence[Utterance], speakers: Sequence[str], num_folds: int, whom: str, told: str = ""
+) -> list[Fold]:
+    """Groups of speakers, dealt out in the order of ``speakers``, take turns."""
     num_folds = min(num_folds, len(speakers))
     text = (
-        f"speaker-disjoint, {num_folds} folds over the {len(speakers)} aligned speakers of "
-        f"{_listed({u.subset for u in aligned})}: each fold holds out one group for test and the next for dev; every "
-        f"utterance is tested once"
+        f"speaker-disjoint, {num_folds} folds over the {len(speakers)} {whom} of {listed({u.subset for u in usable})}: "
+        f"each fold holds out one group for test and the next for dev; every utterance is tested once{told}"
     )
     group = {speaker: index % num_folds for index, speaker in enumerate(speakers)}
-    return [
-        check_fold(_rotate(aligned, [group[u.speaker] for u in aligned], fold, num_folds, text), speakers=True)
-        for fold in range(num_folds)
-    ]
+    blocks = [group[u.speaker] for u in usable]
+    return [check_fold(rotate(usable, blocks, fold, num_folds, text), speakers=True) for fold in range(num_folds)]
 
 
-def _rotate(utterances: Sequence[Utterance], block: Sequence[int], fold: int, num_folds: int, text: str) -> Fold:
-    """Block ``fold`` is test, the next one dev, the others train."""
-    sets: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
-    for utterance, number in zip(utterances, block, strict=True):
-        turn = (number - fold) % num_folds
-        sets["test" if turn == 0 else "dev" if turn == 1 else "train"].append(utterance)
-    return Fold(tuple(sets["train"]), tuple(sets["dev"]), tuple(sets["test"]), text)
+def _mixed(labelled: Sequence[Utterance]) -> list[str]:
+    """All speakers, those of different classes by turns; a speaker's class is the one that most utterances have."""
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for speaker, spoken in by_speaker(labelled).items():
+        counts = Counter(map(_label, spoken))
+        by_class[min(counts, key=lambda name: (-counts[name], name))].append(speaker)
+    turns = [(turn, name, speaker) for name, speakers in by_class.items() for turn, speaker in enumerate(speakers)]
+    return [speaker for _, _, speaker in sorted(turns)]
 
 
 def _speaker_subsets(corpus: Corpus) -> list[str]:
     """The subsets that a speaker task takes by itself."""
-    eligible = [
-        subset for subset in corpus.subsets() if min(map(len, _group(corpus.select(subset).utterances).values())) >= 3
-    ]
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for utterance in corpus.utterances:
+        counts[utterance.subset][utterance.speaker] += 1
+    fewest = {subset: min((count, speaker) for speaker, count in counts[subset].items()) for subset in sorted(counts)}
+    eligible = [subset for subset, (count, _) in fewest.items() if count >= 3]
     if not eligible:
-        raise ValueError(
+        found = [f"{subset} (speaker {speaker!r} has {count})" for subset, (count, speaker) in fewest.items()]
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise NotApplicable(
             f"no subset of corpus {corpus.name!r} has 3 utterances of every speaker, which speaker classification "
-            f"needs for train, dev and test: it has {', '.join(corpus.subsets()) or 'no utterances'}"
+            f"needs for train, dev and test: it has {', '.join(found[:3]) or 'no utterances'}{more}"
         )
     return [subset for subset in eligible if subset.startswith("train")] or eligible
 
@@ -169,7 +226,7 @@ def _by_chapter(spoken: Sequence[Utterance]) -> tuple[list[Utterance], list[Utte
     As few of the last chapters are held out as hold two utterances: one for dev, one for test.
     """
     chapters: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(spoken, key=lambda u: (_natural(u.chapter), u.id)):
+    for utterance in sorted(spoken, key=lambda u: (natural(u.chapter), u.id)):
         chapters[utterance.chapter].append(utterance)
     kept = list(chapters.values())
     held_out: list[Utterance] = []
@@ -185,7 +242,7 @@ def _cross_chapter(
     test = [utterance for _, held_out in halves.values() for utterance in held_out[::2]]
     dev = [utterance for _, held_out in halves.values() for utterance in held_out[1::2]]
     text = (
-        f"cross-chapter, closed set of {len(halves)} speakers of {_listed(subsets)}: the chapters of dev and test are "
+        f"cross-chapter, closed set of {len(halves)} speakers of {listed(subsets)}: the chapters of dev and test are "
         f"not in train"
     )
     if left_out:
@@ -194,29 +251,12 @@ def _cross_chapter(
     return check_fold(Fold(tuple(train), tuple(dev), tuple(test), text), speakers=False)
 
 
-def _within_chapter(by_speaker: dict[str, list[Utterance]], num_folds: int, where: str) -> list[Fold]:
-    num_folds = min(num_folds, min(map(len, by_speaker.values())))
-    utterances = [utterance for spoken in by_speaker.values() for utterance in spoken]
-    blocks = [index * num_folds // len(spoken) for spoken in by_speaker.values() for index in range(len(spoken))]
+def _within_chapter(spoken_by: dict[str, list[Utterance]], num_folds: int, where: str) -> list[Fold]:
+    num_folds = min(num_folds, min(map(len, spoken_by.values())))
+    utterances = [utterance for spoken in spoken_by.values() for utterance in spoken]
+    blocks = [index * num_folds // len(spoken) for spoken in spoken_by.values() for index in range(len(spoken))]
     text = (
-        f"closed set of {len(by_speaker)} speakers of {where}: train and test share the recording session; "
+        f"closed set of {len(spoken_by)} speakers of {where}: train and test share the recording session; "
         f"{num_folds} folds over blocks of neighbouring utterances, each tested once"
     )
-    return [check_fold(_rotate(utterances, blocks, fold, num_folds, text), speakers=False) for fold in range(num_folds)]
-
-
-def _group(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
-    """Utterances by speaker, both in sorted order."""
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(utterances, key=lambda u: (u.speaker, _natural(u.chapter), u.id)):
-        groups[utterance.speaker].append(utterance)
-    return dict(groups)
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Sort key that puts chapter 9 before chapter 10."""
-    return (len(name), name)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " + ".join(sorted(names))
+    return [check_fold(rotate(utterances, blocks, fold, num_folds, text), speakers=False) for fold in range(num_folds)]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..upstream.features import LogMel, pad_frames, stack_frames
 from .config import PretrainConfig
-from .corpora import Corpus, FrameStore, Utterance, cache_dir, read_audio
+from .corpora import Corpus, FrameStore, Utterance, cache_dir, read_utterance
 from .objective import corrupt, mask_spans
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ FEATURE_VERSION = 1  # raise it when LogMel.raw changes, so that no stale featur
 
 def log_mel_store(corpus: Corpus, num_mels: int) -> FrameStore:
     """The log-Mel frames (T, F) float16 of a corpus, computed once and kept in the cache; meta has mean and std."""
-    key = hashlib.sha256(f"{FEATURE_VERSION} {num_mels} {corpus.fingerprint}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{FEATURE_VERSION} {num_mels} {corpus.speech_fingerprint}".encode()).hexdigest()[:16]
     folder = cache_dir() / "log-mel" / f"{corpus.name}-{key}"
     if not folder.exists():
         logger.info("log-Mel features of %d utterances of %s -> %s", len(corpus.utterances), corpus.name, folder)
@@ -67,12 +67,8 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
 
     @torch.inference_mode()
     def frames(utterance: Utterance) -> np.ndarray:
-        computed = log_mel.raw(read_audio(utterance.path)).numpy()
-        if len(computed) != utterance.num_frames:
-            raise ValueError(
-                f"{utterance.path} has changed since the corpus was loaded: {len(computed)} frames of 10 ms, not "
-                f"{utterance.num_frames}; run again"
-            )
+        computed = log_mel.raw(read_utterance(utterance)).numpy()
+        assert len(computed) == utterance.num_frames, utterance.id
         return computed
 
     waiting = iter(utterances)

@@ -23,13 +23,16 @@ class DataConfig:
     """Which speech.
 
     Args:
-        corpus: ``synthetic`` or ``librispeech``.
-        root: the corpus folder, where the corpus needs one.
+        corpus: ``synthetic``, ``librispeech`` or ``manifest``.
+        root: the corpus folder, or the CSV of a manifest.
         size: of the synthetic corpus: tiny, small or base.
         seed: of the synthetic corpus.
         alignments: a file or folder of phone alignments, when they are not beside the corpus.
         pretrain_subsets: subsets to pre-train on; empty for those called train*, or all when there are none.
         probe_subsets: subsets for the tasks; empty leaves the choice to the task.
+        label: the column of a manifest that tasks of kind label read.
+        split_lists: of librispeech: a folder with train_split.txt and test_split.txt, or such files joined by a comma.
+        shared_speakers: whether assigned train, dev and test sets may share speakers, of whom the scores then tell.
     """
 
     corpus: str = "synthetic"
@@ -39,6 +42,9 @@ class DataConfig:
     alignments: str | None = None
     pretrain_subsets: list[str] = field(default_factory=list)
     probe_subsets: list[str] = field(default_factory=list)
+    label: str = "label"
+    split_lists: str | None = None
+    shared_speakers: bool = False
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
     resolved = recipe.resolved()
     decisive = {key: resolved[key] for key in ("upstream", "preset", "model", "attention", "pretrain")}
     decisive["attention"] = by_content(recipe.attention)
-    return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.fingerprint}
+    return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.speech_fingerprint}
 
 
 def by_content(attention: dict[str, Any]) -> dict[str, Any]:
@@ -314,6 +314,9 @@ def named_corpus(data: DataConfig) -> Corpus:
         size=data.size,
         seed=data.seed,
         alignments=Path(data.alignments) if data.alignments else None,
+        label=data.label,
+        split_lists=data.split_lists,
+        shared_speakers=data.shared_speakers,
     )
 
 

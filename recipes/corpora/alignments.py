@@ -62,7 +62,7 @@ def label_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def check_id(where: str, id: str) -> str:
     """An utterance id that is safe as a file name; ``ValueError`` for one that could leave its folder."""
-    if id in ("", ".", "..") or any(letter in id for letter in "/\\\0"):
+    if id in ("", ".", "..") or any(letter in "/\\" or letter < " " for letter in id):
         raise ValueError(f"{where}: an utterance id is a plain name without slashes, got {id!r}: correct the id")
     return id
 
@@ -204,8 +204,8 @@ def fit_to_audio(where: str, raw: RawLabels, *, seconds: float, dense: bool, sil
     if (len(gaps) or head) and (dense or sil is None):
         at_s = 0.0 if head else float(end_s[gaps[0]])
         raise ValueError(
-            f"{where}: no label from {at_s:.3f} s although the audio is {seconds:.3f} s long: label all of it, or add "
-            f"SIL to phones.txt"
+            f"{where}: no label from {at_s:.3f} s although the audio is {seconds:.3f} s long: label all of it"
+            + ("" if dense else ", or add SIL to phones.txt")
         )
     silence = -1 if sil is None else sil
     start_s = np.insert(start_s, gaps + 1, end_s[gaps])

@@ -1,9 +1,9 @@
-"""Reads an audio file as 16 kHz mono, or says what is wrong with it."""
+"""Reads an audio file, or a part of one, as 16 kHz mono, or says what is wrong with it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .corpus import SAMPLE_RATE_HZ
+from .corpus import SAMPLE_RATE_HZ, Utterance
 
 if TYPE_CHECKING:
     import torch
@@ -29,40 +29,77 @@ def audio_header(path: Path) -> tuple[int, int]:
     return int(header.samplerate), int(header.frames)
 
 
-def read_audio(path: str | Path) -> "torch.Tensor":
+def read_audio(path: str | Path, start_sample: int = 0, num_samples: int | None = None) -> "torch.Tensor":
     """Read a file of any rate and channel count as a 1-D float32 waveform, 16 kHz, the mean of its channels.
 
     Its length is ``ceil(num_samples * 16000 / sample_rate_hz)``, the one that ``Utterance.num_frames`` counts with.
 
+    Args:
+        path: the file.
+        start_sample: the first sample to read, at the file's own rate.
+        num_samples: how many samples to read, at the file's own rate; None for all up to its end.
+
     Raises:
-        ValueError: naming the file, when it is missing, corrupt, cut short, empty, or holds NaN or infinity.
+        ValueError: naming the file, when it is missing, corrupt, cut short, empty, holds NaN or infinity, or ends
+            before the part does.
     """
+    return _read(Path(path), start_sample, num_samples)[0]
+
+
+def read_utterance(utterance: Utterance) -> "torch.Tensor":
+    """Read an utterance like ``read_audio``: a waveform of as many samples as ``Utterance.num_frames`` counts with.
+
+    Raises:
+        ValueError: as ``read_audio`` does, and when the file has another rate or length than when the corpus was
+            loaded.
+    """
+    asked = None if utterance.whole else utterance.num_samples
+    wave, rate_hz, num_samples = _read(utterance.path, utterance.start_sample, asked)
+    if (rate_hz, num_samples) != (utterance.sample_rate_hz, utterance.num_samples):
+        raise ValueError(
+            f"{utterance.path} has changed since the corpus was loaded: {num_samples} samples at {rate_hz} Hz, not "
+            f"{utterance.num_samples} at {utterance.sample_rate_hz} Hz; run again"
+        )
+    return wave
+
+
+def _read(path: Path, start_sample: int, num_samples: int | None) -> "tuple[torch.Tensor, int, int]":
+    """The waveform at 16 kHz, and rate and number of the samples that were read."""
     import soundfile
     import torch
 
-    path = Path(path)
+    assert start_sample >= 0, start_sample
+    assert num_samples is None or num_samples > 0, num_samples
     if not path.is_file():
         raise ValueError(f"{path}: no such audio file: check the path, or load the corpus again")
     try:
         with soundfile.SoundFile(str(path)) as file:
-            rate_hz, num_samples = int(file.samplerate), int(file.frames)
-            _check_length(path, num_samples)
-            samples = file.read(dtype="float32", always_2d=True)  # (S, channels)
+            rate_hz, length = int(file.samplerate), int(file.frames)
+            _check_length(path, length)
+            expected = length - start_sample if num_samples is None else num_samples
+            if not 0 < expected <= length - start_sample:
+                raise ValueError(
+                    f"{path}: samples {start_sample} to {start_sample + max(expected, 0)} were asked for, but it has "
+                    f"{length}: correct start and end, or load the corpus again"
+                )
+            if start_sample:
+                file.seek(start_sample)
+            samples = file.read(expected, dtype="float32", always_2d=True)  # (S, channels)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    if len(samples) != num_samples:
+    if len(samples) != expected:
         raise ValueError(
-            f"{path}: the header promises {num_samples} samples, the file holds {len(samples)}: it is cut short or "
-            f"corrupt, fetch it again or remove it"
+            f"{path}: the header promises {length} samples, the file holds {start_sample + len(samples)}: it is cut "
+            f"short or corrupt, fetch it again or remove it"
         )
     wave = torch.from_numpy(samples).mean(dim=1)
     if not torch.isfinite(wave).all():
         raise ValueError(f"{path}: audio must be finite, but it holds NaN or infinity: repair or remove the file")
     if rate_hz == SAMPLE_RATE_HZ:
-        return wave
+        return wave, rate_hz, expected
     from .resampling import resample_to_16k
 
-    return resample_to_16k(wave, rate_hz)
+    return resample_to_16k(wave, rate_hz), rate_hz, expected
 
 
 def _check_length(path: Path, num_samples: int) -> None:

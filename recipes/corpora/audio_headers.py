@@ -29,35 +29,51 @@ class AudioFile:
 
 
 def read_headers(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int]]:
-    """``(sample_rate_hz, num_samples)`` of each file below ``root``, in order.
+    """``(sample_rate_hz, num_samples)`` of each file of the corpus at ``root``, in order.
 
     A header is read again when the file's size or time of change differs from the last load.
 
     Raises:
         ValueError: naming the files that are not readable audio, all at once (the first three in full).
     """
+    headers = headers_or_reasons(root, files)
+    problems = [header for header in headers if isinstance(header, str)]
+    if problems:
+        more = f" (and {len(problems) - 3} more files)" if len(problems) > 3 else ""
+        raise ValueError("; ".join(problems[:3]) + more)
+    return [header for header in headers if not isinstance(header, str)]
+
+
+def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int] | str]:
+    """``read_headers``, with the reason in the place of each file that is not readable audio."""
     index_path = cache_dir() / "headers" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:24]}.json"
     index = _load(index_path)
-    names = [file.path.relative_to(root).as_posix() for file in files]
+    names = [_name(root, file.path) for file in files]
     unread = [
         (name, file)
         for name, file in zip(names, files, strict=True)
         if index.get(name, [])[:2] != [file.size_bytes, file.mtime_ns]
     ]
+    reasons: dict[str, str] = {}
     if unread:
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             headers = pool.map(_header_or_reason, [file.path for _, file in unread])
             bar = tqdm(headers, total=len(unread), desc="reading headers", unit="file", disable=None, leave=False)
             read = list(zip(unread, bar, strict=True))
-        problems = [header for _, header in read if isinstance(header, str)]
-        if problems:
-            more = f" (and {len(problems) - 3} more files)" if len(problems) > 3 else ""
-            raise ValueError("; ".join(problems[:3]) + more)
-        fresh = {name: [file.size_bytes, file.mtime_ns, *header] for (name, file), header in read}
-        index = index | fresh
+        reasons = {name: header for (name, _), header in read if isinstance(header, str)}
+        index |= {
+            name: [file.size_bytes, file.mtime_ns, *header]
+            for (name, file), header in read
+            if not isinstance(header, str)
+        }
         with replace_file(index_path) as temporary:
             temporary.write_text(json.dumps({"schema": SCHEMA, "root": str(root), "files": index}), encoding="utf-8")
-    return [(index[name][2], index[name][3]) for name in names]
+    return [reasons[name] if name in reasons else (index[name][2], index[name][3]) for name in names]
+
+
+def _name(root: Path, path: Path) -> str:
+    """A file's name in the index: below ``root``, or in full where it lies elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def _header_or_reason(path: Path) -> tuple[int, int] | str:

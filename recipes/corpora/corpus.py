@@ -102,8 +102,9 @@ class Utterance:
 
     ``content`` changes when the audio does (a checksum of the samples, or the file's size in bytes); 0 if unknown.
     ``split`` is ``train``, ``dev`` or ``test`` where the corpus assigns utterances itself, else empty. ``labels`` are
-    further facts by name, for example ``language``. ``phone_names`` are phones without times, for recognition only;
-    empty when there are none or ``phones`` has them.
+    further facts by name, for example ``language``; the one called ``label`` is what tasks of that kind ask for.
+    ``phone_names`` are phones without times, for recognition only; empty when there are none or ``phones`` has them.
+    ``whole`` says that the recording is all of its file, which is then checked when it is read.
     """
 
     id: str
@@ -118,8 +119,9 @@ class Utterance:
     content: int = 0
     start_sample: int = 0
     split: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     phone_names: tuple[str, ...] = ()
+    whole: bool = True
 
     @property
     def seconds(self) -> float:
@@ -144,7 +146,9 @@ class Corpus:
     """Utterances, sorted by subset, speaker, chapter and id.
 
     ``phone_set`` names the classes of the alignments (empty when there are none); ``note`` says in one line what the
-    data is and where its labels come from.
+    data is and where its labels come from. ``assigned_by`` names what assigns the utterances to train, dev and test,
+    for example ``the split lists`` (empty: nothing does). ``shared_speakers`` allows those sets to share speakers.
+    ``implied_labels`` are labels that follow from the speakers; the fingerprint leaves them out.
     """
 
     name: str
@@ -153,6 +157,9 @@ class Corpus:
     phone_set: tuple[str, ...]
     synthetic: bool
     note: str
+    assigned_by: str = ""
+    shared_speakers: bool = False
+    implied_labels: tuple[str, ...] = ()
 
     def subsets(self) -> list[str]:
         """Names of the subsets, sorted."""
@@ -175,7 +182,17 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with audio, speakers, chapters, subsets or labels, not with the folder."""
+        """16 hexadecimal digits that change with audio, speakers, chapters, subsets, splits or labels of any kind, not
+        with the folder."""
+        return self._fingerprint(with_labels=True)
+
+    @cached_property
+    def speech_fingerprint(self) -> str:
+        """Like ``fingerprint``, but the same whatever ``split``, ``labels`` and ``phone_names`` are: features and
+        pre-training, which read none of these, are filed under it."""
+        return self._fingerprint(with_labels=False)
+
+    def _fingerprint(self, *, with_labels: bool) -> str:
         digest = hashlib.sha256(repr(self.phone_set).encode())
         for u in self.utterances:
             row = (u.id, u.num_samples, u.sample_rate_hz, u.content, u.speaker, u.chapter, u.subset, u.phones is None)
@@ -184,4 +201,9 @@ class Corpus:
                 for times_s in (u.phones.start_s, u.phones.end_s):
                     digest.update(np.rint(times_s * 1e6).astype("<i8").tobytes())
                 digest.update(u.phones.phone.astype("<i2").tobytes())
+            if u.start_sample:  # like the labels: a corpus without them has the digits it had before there were any
+                digest.update(f"start {u.start_sample}".encode())
+            labels = sorted((name, value) for name, value in u.labels.items() if name not in self.implied_labels)
+            if with_labels and (u.split or labels or u.phone_names):
+                digest.update(repr((u.split, labels, u.phone_names)).encode())
         return digest.hexdigest()[:16]

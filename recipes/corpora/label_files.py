@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .alignments import Labels, RawLabels, phone_set_beside, read_ctm, read_frames
+from .alignments import Labels, RawLabels, normalise_phone, phone_set_beside, read_ctm, read_frames
 from .cache import cache_dir, replace_file
 from .corpus import PHONE_SET
-from .textgrid import read_textgrid
+from .textgrid import read_phone_tier, read_textgrid
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,13 @@ READER_VERSION = 1  # raise it when a reader changes what it returns: cached lab
 
 @dataclass(frozen=True)
 class LabelSource:
-    """Label files of one format; ``subset`` is None for files that the user named, which serve every subset."""
+    """Label files of one format; ``subset`` is None for files that the user named, which serve every subset.
 
-    kind: str  # ctm, textgrid or frames
+    The kind ``paths`` is of TextGrids known by their paths rather than by their names, with phones of any kind: each
+    has an utterance, or several, elsewhere.
+    """
+
+    kind: str  # ctm, textgrid, frames or paths
     subset: str | None
     files: tuple[Path, ...]
 
@@ -93,6 +97,8 @@ def _read(source: LabelSource) -> Labels:
         return read_ctm(source.files[0])
     if source.kind == "frames":
         return read_frames(source.files[0])
+    if source.kind == "paths":
+        return _by_path(source.files)
     rows: dict[str, RawLabels] = {}
     sets = {folder: phone_set_beside(folder / "any") for folder in {path.parent for path in source.files}}
     phone_set = sets[source.files[0].parent]
@@ -105,6 +111,16 @@ def _read(source: LabelSource) -> Labels:
         rows[path.stem] = read_textgrid(path, known)
     where = f"{len(rows)} TextGrids" if len(rows) > 1 else source.files[0].name
     return Labels(where, False, phone_set, rows)
+
+
+def _by_path(files: tuple[Path, ...]) -> Labels:
+    """TextGrids by path; their phones, normalised, are the classes, in the order in which they come."""
+    names: dict[str, int] = {}
+    rows = {
+        str(path): read_phone_tier(path, lambda _, spelt: names.setdefault(normalise_phone(spelt), len(names)))
+        for path in tqdm(files, desc="reading TextGrids", unit="file", disable=None, leave=False)
+    }
+    return Labels(f"{len(rows)} TextGrids", False, tuple(names), rows)
 
 
 def _textgrids(folder: Path) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ def read_textgrid(path: Path, known: dict[str, int]) -> RawLabels:
         ValueError: with file and line, for what is no TextGrid, lacks that one tier, or has a malformed interval.
     """
     check_id(str(path), path.stem)
+    return read_phone_tier(path, lambda where, spelt: phone_class(where, spelt, known))
+
+
+def read_phone_tier(path: Path, classify: Callable[[str, str], int]) -> RawLabels:
+    """``read_textgrid`` with any way to tell a phone's class: ``classify(where, name in the file)``."""
     reader = _Reader(path, _decode(path))
     if reader.text("the file type") != "ooTextFile" or reader.text("the object class") != "TextGrid":
         raise reader.error("is not a TextGrid in text form", "save it in Praat as a text file")
@@ -38,7 +44,7 @@ def read_textgrid(path: Path, known: dict[str, int]) -> RawLabels:
         reader.number("the tier's start"), reader.number("the tier's end")
         size = reader.count("the tier's size")
         if kind == "IntervalTier" and name.strip().lower() in TIERS:
-            found.append(_intervals(reader, size, known))
+            found.append(_intervals(reader, size, classify))
         else:
             for _ in range(size * (2 if kind == "TextTier" else 3)):
                 reader.skip()
@@ -51,7 +57,7 @@ def read_textgrid(path: Path, known: dict[str, int]) -> RawLabels:
     return found[0]
 
 
-def _intervals(reader: "_Reader", size: int, known: dict[str, int]) -> RawLabels:
+def _intervals(reader: "_Reader", size: int, classify: Callable[[str, str], int]) -> RawLabels:
     starts_s: list[float] = []
     ends_s: list[float] = []
     phones: list[int] = []
@@ -62,7 +68,7 @@ def _intervals(reader: "_Reader", size: int, known: dict[str, int]) -> RawLabels
             raise reader.error(f"has an interval from {start_s:g} s to {end_s:g} s out of order", "correct the times")
         spelt = reader.text("an interval's text").strip()
         if spelt not in classes:
-            classes[spelt] = phone_class(f"{reader.path}:{reader.line()}", spelt, known)
+            classes[spelt] = classify(f"{reader.path}:{reader.line()}", spelt)
         phones.append(classes[spelt])
         starts_s.append(start_s)
         ends_s.append(end_s)

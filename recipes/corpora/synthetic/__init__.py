@@ -18,16 +18,22 @@ from tqdm import tqdm
 from ..cache import cache_dir, ensure_folder
 from ..corpus import PHONE_SET, SAMPLE_RATE_HZ, Corpus, PhoneAlignment, near_names
 from ..librispeech import load_librispeech
+from ..speakers_table import NAME as SPEAKERS
+from ..speakers_table import read_speakers
 from .plan import GENERATOR_VERSION, SIZES, speaker_plans
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
 CHECKSUMS = "checksums.txt"
+LABEL = "label"
 
 
 def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
     """The synthetic corpus of this size and seed, made on first use (``small``: about 20 s on two cores).
+
+    The label of an utterance is the sex of its voice, ``F`` or ``M``: half of the speakers of every subset each, whose
+    pitch, formants and thereby spectra differ.
 
     Raises:
         ValueError: for an unknown size, a negative seed, or when the optional packages that speak are not installed.
@@ -42,15 +48,26 @@ def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
     folder = ensure_folder(cache_dir() / "corpora" / name, lambda staging: generate(staging, size=size, seed=seed))
     corpus = load_librispeech(folder)
     checksums = dict(line.split() for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines())
-    if set(checksums) != {utterance.id for utterance in corpus.utterances}:
+    speakers = read_speakers(folder)
+    if set(checksums) != {item.id for item in corpus.utterances} or not speakers.keys() >= {
+        item.speaker for item in corpus.utterances
+    }:
         raise ValueError(f"{folder}: files of the made corpus are missing: remove the folder, it will be made again")
-    utterances = [dataclasses.replace(item, content=int(checksums[item.id], 16)) for item in corpus.utterances]
+    utterances = [
+        dataclasses.replace(item, content=int(checksums[item.id], 16), labels={LABEL: speakers[item.speaker].sex})
+        for item in corpus.utterances
+    ]
     note = (
         f"synthetic speech by eSpeak NG (generator {GENERATOR_VERSION}, {size}, seed {seed}): sampled voices, made-up "
         f"sentences, exact phone labels; rankings on it need not hold on recorded speech"
     )
     return dataclasses.replace(
-        corpus, name=f"synthetic-{size}", utterances=tuple(utterances), synthetic=True, note=note
+        corpus,
+        name=f"synthetic-{size}",
+        utterances=tuple(utterances),
+        synthetic=True,
+        note=note,
+        implied_labels=(LABEL,),
     )
 
 
@@ -147,7 +164,7 @@ def _join_parts(folder: Path, parts: list[dict[str, Any]]) -> None:
         (alignments / f"{subset}.frames.txt").write_text("".join(frames[subset]), encoding="utf-8")
     phones = "".join(f"{phone} {id}\n" for phone, id in phone_id.items())
     (alignments / "phones.txt").write_text(phones, encoding="utf-8")
-    (folder / "SPEAKERS.TXT").write_text("".join(speakers), encoding="utf-8")
+    (folder / SPEAKERS).write_text("".join(speakers), encoding="utf-8")
     (folder / CHECKSUMS).write_text("".join(checksums), encoding="utf-8")
 
 

@@ -1,0 +1,99 @@
+"""A fold: which utterances train a probe, which choose its epoch and which score it; and the check that none leaks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..recipes.corpora import Utterance
+
+SPLITS = ("train", "dev", "test")
+TOLD = 3  # names in a message; all are counted
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Three disjoint sets of utterances; ``split`` says in one sentence how they were chosen."""
+
+    train: tuple[Utterance, ...]
+    dev: tuple[Utterance, ...]
+    test: tuple[Utterance, ...]
+    split: str
+
+    def utterances(self, split: str) -> tuple[Utterance, ...]:
+        """Those of ``train``, ``dev`` or ``test``; ``ValueError`` for another name."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}: known: {', '.join(SPLITS)}")
+        return getattr(self, split)
+
+
+def check_fold(fold: Fold, *, speakers: bool) -> Fold:
+    """``fold`` itself.
+
+    Raises:
+        ValueError: naming what leaks, when two of its sets share an utterance or (``speakers``) a speaker, or when one
+            of them is empty.
+    """
+    for what in ("id", "speaker") if speakers else ("id",):
+        seen: dict[str, str] = {}
+        for split in SPLITS:
+            for value in sorted({getattr(utterance, what) for utterance in fold.utterances(split)}):
+                if value in seen:
+                    raise ValueError(
+                        f"{'utterance' if what == 'id' else what} {value!r} is in {seen[value]} and in {split}: the "
+                        f"sets of a fold must share none, so give it to one of them"
+                    )
+                seen[value] = split
+    empty = [split for split in SPLITS if not fold.utterances(split)]
+    if empty:
+        raise ValueError(f"a fold needs utterances in train, dev and test, but {' and '.join(empty)} has none")
+    return fold
+
+
+def unseen(fold: Fold, split: str, target: Callable[[Utterance], str]) -> list[str]:
+    """What ``target`` says of utterances of a set but of none of train, sorted."""
+    return sorted({target(u) for u in fold.utterances(split)} - {target(u) for u in fold.train})
+
+
+def shared_speakers(fold: Fold) -> str:
+    """How many speakers are in two of its sets, in words; empty when none is."""
+    train, dev, test = ({u.speaker for u in fold.utterances(split)} for split in SPLITS)
+    if shared := test & (train | dev):
+        return f"{len(shared)} of the {len(test)} speakers of test are in train or dev too"
+    return f"{len(dev & train)} of the {len(dev)} speakers of dev are in train too" if dev & train else ""
+
+
+def rotate(utterances: Sequence[Utterance], block: Sequence[int], fold: int, num_folds: int, text: str) -> Fold:
+    """Block ``fold`` is test, the next one dev, the others train."""
+    sets: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    for utterance, number in zip(utterances, block, strict=True):
+        turn = (number - fold) % num_folds
+        sets["test" if turn == 0 else "dev" if turn == 1 else "train"].append(utterance)
+    return Fold(tuple(sets["train"]), tuple(sets["dev"]), tuple(sets["test"]), text)
+
+
+def by_speaker(utterances: Iterable[Utterance]) -> dict[str, list[Utterance]]:
+    """Utterances by speaker, both in sorted order."""
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in sorted(utterances, key=lambda u: (u.speaker, natural(u.chapter), u.id)):
+        groups[utterance.speaker].append(utterance)
+    return dict(groups)
+
+
+def natural(name: str) -> tuple[int, str]:
+    """Sort key that puts chapter 9 before chapter 10."""
+    return (len(name), name)
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a + b``, sorted."""
+    return " + ".join(sorted(names))
+
+
+def quoted(names: Sequence[str]) -> str:
+    """The first names in quotes, and how many more there are."""
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(map(repr, names[:TOLD])) + more
