@@ -20,7 +20,7 @@ INFO = TaskInfo(
     head="linear on 9 frames",
     reads="frames",
     needs="phone alignments",
-    source="s3prl phone_linear_concat; van den Oord et al. 2018 (CPC)",
+    source="s3prl phone_linear_concat",
 )
 
 DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, phone_frames, partial(FrameClassifier, Concat))
