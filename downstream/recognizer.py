@@ -14,6 +14,7 @@ from .ctc import ctc_loss, edits, frames_needed, greedy
 from .outcomes import Count
 
 log = logging.getLogger(__name__)
+_REPORTED: set[tuple[str, int, int]] = set()  # a probe meets an utterance in many epochs, folds and candidates
 
 
 class Recognizer(nn.Module):
@@ -84,8 +85,6 @@ class Recognizer(nn.Module):
                     id, size, need,
                 )  # fmt: skip
 
-
-_REPORTED: set[tuple[str, int, int]] = set()  # a probe meets an utterance in many epochs, folds and candidates
 
 
 def _count(scores: Tensor, reference: list[int]) -> Count:
