@@ -90,8 +90,8 @@ class Budget:
         again_s = 1.1 * (self.estimate.measured_s + whole_s)  # the next run measures anew
         wanted = f"--budget {math.ceil(again_s / 60)}m" if math.isfinite(again_s) else "a larger --budget"
         return (
-            f"budget {told(self.total_s)}: this cell needs about {told(need_s)} and {told(max(0.0, self.left_s()))} "
-            f"were left; {wanted}, or none, makes all that is missing"
+            f"budget {told(self.total_s)}: this cell needs about {told(need_s)}, more than was left; {wanted}, or no "
+            f"budget, makes all that is missing"
         )
 
     def _pace(self, step: Step) -> float:

@@ -29,6 +29,7 @@ ASSUMED = (
     "a pre-training that was interrupted counts as not begun",
     "batches of pre-training come as fast as they are used",
     "log-Mel features take as long by second of audio as the extraction of mel",
+    "probes train for all their epochs, though dev may end them earlier",
     "the timing lane takes no round again because of other programs",
     "the machine stays as busy as it was during this measurement",
 )
@@ -78,7 +79,7 @@ def estimate(
     for name in tqdm(sorted(kinds, key=lambda name: (name != MEL, name != BASELINE)), desc="measure", disable=None):
         if clock() - started > give_up_s:
             found.problems.append(f"{name}: not measured, the time for measuring was over")
-            found.costs[name] = Cost(*[math.inf] * 4)
+            found.costs[name] = Cost(pretrain_s=math.inf, maps_s=math.inf, extract_s=math.inf, lane_s=math.inf)
             continue
         study = study_of(plan, name)
         try:

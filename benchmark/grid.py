@@ -102,16 +102,17 @@ def _weighed(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal
 
 def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, counts: Counts) -> None:
     """Make the cells that the budget allows; what an upstream and seed needs first is done once, failure included."""
-    affordable = set(budget.affordable([plan.path(cell) for cell in cells]))
-    records = _timed(plan, {cell.study.upstream for cell in cells if plan.path(cell) in affordable}, budget, journal)
+    paths = [plan.path(cell) for cell in cells]
+    affordable = set(budget.affordable(paths))
+    timed = {cell.study.upstream for cell, path in zip(cells, paths, strict=True) if path in affordable}
+    records = _timed(plan, timed, budget, journal)
     last = {(cell.study.upstream, cell.seed): number for number, cell in enumerate(cells)}
     prepared: dict[tuple[str, int], Prepared | Exception] = {}
-    for number, cell in enumerate(cells):
-        key, path = (cell.study.upstream, cell.seed), plan.path(cell)
+    for number, (cell, path) in enumerate(zip(cells, paths, strict=True)):
+        key = (cell.study.upstream, cell.seed)
         untimed = any(step.kind == "timing" for step in budget.missing(path))  # the lane is over
         if untimed or not budget.fits(path):
-            left = [plan.path(other) for other in cells[number:]]
-            _skip(plan, cell, budget.reason(path, left), counts)
+            _skip(plan, cell, budget.reason(path, paths[number:]), counts)
         else:
             if key not in prepared:
                 prepared[key] = _prepared(plan, cell, budget, journal)
@@ -172,5 +173,4 @@ def _timed(plan: Plan, names: set[str], budget: Budget, journal: Journal) -> dic
         steps = {step for path in budget.steps for step in budget.missing(path)}
         done = [step for step in steps if step.kind == "timing" and step.upstream in wanted]
         budget.note(done, monotonic() - started)
-    found = {name: read_record(plan.records[name]) for name in names}
-    return {name: record for name, record in found.items() if record is not None}
+    return {name: record for name in names if (record := read_record(plan.records[name])) is not None}
