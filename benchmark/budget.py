@@ -13,8 +13,10 @@ from .cell import Cell
 from .durations import told
 from .estimate import Estimate
 from .plan import Plan
-from .steps import PREPARING, Step
+from .steps import Step
 
+TRAINING = "pre-training"  # this phase takes the whole time of a preparation that includes some
+BLUR_S = 1.0  # of a phase: so much more or less says nothing about its pace
 MEASURING = 0.5  # of the budget: the upstreams that are not measured by then are not tried
 
 
@@ -36,8 +38,7 @@ class Budget:
     steps: dict[Path, tuple[Step, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=Estimate)
     _done: set[Step] = field(default_factory=set)
-    _real_s: dict[str, float] = field(default_factory=dict)
-    _expected_s: dict[str, float] = field(default_factory=dict)
+    _clocked: dict[str, tuple[float, float]] = field(default_factory=dict)  # phase -> seconds: real, expected
 
     @property
     def limited(self) -> bool:
@@ -76,10 +77,10 @@ class Budget:
         """These steps, all of one phase, took ``real_s`` together."""
         expected_s = sum(self.estimate.seconds.get(step, 0.0) for step in steps)
         self._done.update(steps)
-        if steps and 0 < expected_s < math.inf:
-            phase = _phase(steps[0])
-            self._real_s[phase] = self._real_s.get(phase, 0.0) + real_s
-            self._expected_s[phase] = self._expected_s.get(phase, 0.0) + expected_s
+        if steps and math.isfinite(expected_s):
+            phase = min((_phase(step) for step in steps), key=lambda phase: phase != TRAINING)
+            real, expected = self._clocked.get(phase, (BLUR_S, BLUR_S))
+            self._clocked[phase] = (real + real_s, expected + expected_s)
 
     def reason(self, path: Path, every: Iterable[Path]) -> str:
         """Why a cell is not made, and with what it would be; ``every``: the cells that are not made so far."""
@@ -95,14 +96,14 @@ class Budget:
         )
 
     def _pace(self, step: Step) -> float:
-        phase = _phase(step)
-        return self._real_s[phase] / self._expected_s[phase] if phase in self._expected_s else 1.0
+        real, expected = self._clocked.get(_phase(step), (1.0, 1.0))
+        return real / expected
 
 
 def _phase(step: Step) -> str:
-    """What is clocked together: the timing lane, all that `prepare` does, the probes of a task."""
-    if step.kind in PREPARING:
-        return "prepare"
+    """What goes at one pace: the timing lane, all that goes with pre-training, encoding, the probes of a task."""
+    if step.kind in ("pre-training", "mean maps"):
+        return TRAINING
     return f"probe {step.task}" if step.kind == "probe" else step.kind
 
 

@@ -148,7 +148,7 @@ def _told(pairs: Pairs) -> str:
 
 
 def _value(value: Any) -> str:
-    return "not known" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return "not there" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(value: float) -> str:

@@ -60,7 +60,7 @@ def run(request: Request) -> Outcome:
     try:
         able = _refuse(plan, waiting, counts)
         if able:
-            budget = Budget(math.inf if request.budget_s is None else request.budget_s, started)
+            budget = Budget(math.inf if request.budget_s is None else request.budget_s, started, monotonic)
             if budget.limited:
                 able = _weighed(plan, able, budget, journal)
             _make(plan, able, budget, journal, counts)

@@ -46,6 +46,7 @@ class Plan:
         cells: in the order in which they are made.
         refused: tasks that this corpus cannot serve, with the reason.
         records: where the timing of each upstream of ``studies`` goes.
+        paths: filled by ``path``: what names a cell takes a while to work out.
     """
 
     request: Request
@@ -55,10 +56,14 @@ class Plan:
     cells: tuple[Cell, ...]
     refused: dict[str, str]
     records: dict[str, Path]
+    paths: dict[tuple[str, str, int, int], Path] = field(default_factory=dict, repr=False)
 
     def path(self, cell: Cell) -> Path:
         """Where the result of a cell goes."""
-        return cell.path(self.request.out, self.speech)
+        key = (cell.study.upstream, cell.task, cell.seed, cell.probe_seed)
+        if key not in self.paths:
+            self.paths[key] = cell.path(self.request.out, self.speech)
+        return self.paths[key]
 
     def status(self, cell: Cell) -> str:
         """As its result file says; ``missing`` when there is none that can be read."""

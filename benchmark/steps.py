@@ -16,7 +16,6 @@ from .settings import BASELINE, MEL, Study
 from .stopwatch import read_record
 
 KINDS = ("timing", "log-Mel", "pre-training", "mean maps", "extraction", "probe")  # in the order of doing
-PREPARING = ("log-Mel", "pre-training", "mean maps", "extraction")  # what `prepare` does
 
 
 class Step(NamedTuple):
