@@ -18,7 +18,7 @@ from .remake import flat
 
 Pairs = dict[str, tuple[Any, Any]]  # by name, the values of A and of B
 
-PLACES = ("data.root", "data.alignments")  # of the configuration: where data lie; the fingerprint tells what they are
+LEFT_OUT = ("data.root", "data.alignments", "upstream")  # of the configuration: where data lie, and what the cell says
 EXACT = ("code", "data", "configuration", "seed")  # what decides a score; the others may move it by rounding
 
 
@@ -55,7 +55,7 @@ def causes(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pairs]:
     """Per group what differs. What one of the cells does not know counts only where the other knows it."""
     hashed = [part for part in ("upstream", "task") if _name(a, part) == _name(b, part)]  # of two, code means nothing
     hashed = [part for part in hashed if all((cell[part] or {}).get("source_hash") for cell in (a, b))]
-    configs = [{key: value for key, value in flat(cell["config"]).items() if key not in PLACES} for cell in (a, b)]
+    configs = [{key: value for key, value in flat(cell["config"]).items() if key not in LEFT_OUT} for cell in (a, b)]
     return {
         "code": _differing(*({f"{part} source": cell[part]["source_hash"] for part in hashed} for cell in (a, b))),
         "data": _differing(*map(_data, (a, b))),

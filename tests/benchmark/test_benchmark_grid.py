@@ -11,7 +11,6 @@ from s3prl_attention.benchmark.result_files import read_cell
 from s3prl_attention.benchmark.steps import steps_of
 from s3prl_attention.downstream.task import NotApplicable
 
-
 UPSTREAMS = ("fixed_init", "fixed_patterns")
 
 
