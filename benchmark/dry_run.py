@@ -23,6 +23,8 @@ from .plan import Plan, Request, make_plan
 from .settings import MEL
 from .steps import KINDS, Step, steps_of
 
+LISTED = 8  # names in a line
+
 
 def dry_run(request: Request) -> str:
     """Plan and estimate of a request, in lines.
@@ -87,10 +89,11 @@ def _times(found: Estimate, steps: dict[Path, tuple[Step, ...]]) -> list[str]:
 
 
 def _counted(kind: str, steps: Sequence[Step]) -> str:
-    names = ", ".join(sorted({step.task if kind == "probe" else step.upstream for step in steps}))
     if kind == "log-Mel":
         return "once for all"
-    return f"{len(steps)} x {names}" if kind != "timing" else f"interleaved: {names}"
+    names = sorted({step.task if kind == "probe" else step.upstream for step in steps})
+    listed = ", ".join(names) if len(names) <= LISTED else f"{len(names)} {'tasks' if kind == 'probe' else 'upstreams'}"
+    return f"{len(steps)} x {listed}" if kind != "timing" else f"interleaved: {listed}"
 
 
 def _space(plan: Plan, found: Estimate, steps: dict[Path, tuple[Step, ...]]) -> list[str]:
