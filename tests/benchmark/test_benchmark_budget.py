@@ -51,8 +51,8 @@ def test_encoding_alone_does_not_set_the_pace_of_pre_training():
     left.estimate.seconds[encoding] = 2.0
     left.note([encoding], 20.0)
     assert left.need_s([TRAIN_A]) == 10.0
-    left.note([encoding, TRAIN_A], 12.0)
-    assert left.need_s([TRAIN_B]) == pytest.approx((12 + 1) / (12 + 1) * 20)
+    left.note([encoding, TRAIN_A], 25.0)
+    assert left.need_s([TRAIN_B]) == pytest.approx((25 + 1) / (12 + 1) * 20)
 
 
 def test_the_reason_tells_need_and_cure():

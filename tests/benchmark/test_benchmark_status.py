@@ -46,13 +46,13 @@ def log(out, name, seed, steps, finished=False):
 
 @pytest.fixture
 def half_done(tmp_path):
-    """One finished cell, one failed, one skipped, two missing; one pre-training in the middle."""
+    """One finished cell, one failed, one skipped, three missing; one pre-training in the middle."""
     done = save(tmp_path, make_cell())
     broken = save(tmp_path, failed(cell__upstream="xbox"))
     skipped = save(
         tmp_path, {**failed("budget 1 h: no time", cell__upstream="xbox", cell__seed=1), "status": "skipped"}
     )
-    missing = [tmp_path / "cells" / f"{number}.json" for number in range(2)]
+    missing = [tmp_path / "cells" / f"{number}.json" for number in range(3)]
     ask(
         tmp_path,
         [
@@ -61,6 +61,7 @@ def half_done(tmp_path):
             asked(skipped, tmp_path, "xbox", seed=1),
             asked(missing[0], tmp_path, "self_attention"),
             asked(missing[1], tmp_path, "fixed_init", seed=1),
+            {**asked(missing[2], tmp_path, "fixed_init"), "probe_seed": 1},
         ],
     )
     log(tmp_path, "self_attention", 0, [100, 200])
@@ -70,7 +71,7 @@ def half_done(tmp_path):
 
 def test_cells_are_counted_and_named(half_done):
     lines = status.status(half_done).splitlines()
-    assert lines[0].endswith("5 cells asked for, 1 finished, 1 failed, 1 skipped, 2 missing")
+    assert lines[0].endswith("6 cells asked for, 1 finished, 1 failed, 1 skipped, 3 missing")
     assert "failed: xbox on speaker, seed 0.0: RuntimeError: boom" in lines
     assert "skipped: xbox on speaker, seed 1.0: budget 1 h: no time" in lines
     assert "missing: fixed_init on speaker, seed 1.0" in lines
@@ -89,8 +90,8 @@ def test_a_pre_training_tells_step_loss_and_what_is_left(half_done):
 
 
 def test_time_left_is_counted_from_what_finished_cells_took(half_done):
-    # two probes, an extraction of an upstream and seed that have none yet, each, a pre-training, the rest of another
-    expected_s = 2 * 3.5 + 2 * 2.5 + 61.2 + 400
+    # three probes, extractions of the two upstreams and seeds without one, a pre-training, the rest of another
+    expected_s = 3 * 3.5 + 2 * 2.5 + 61.2 + 400
     text = f"time left: about {durations.told(expected_s)}, by what the finished cells took"
     assert text in status.status(half_done)
 
