@@ -12,7 +12,6 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
-from .. import downstream
 from ..recipes.corpora import Utterance
 from .cell import Cell
 from .environment import describe
@@ -20,6 +19,7 @@ from .measure import Cost, measure_upstream
 from .measure_probe import measure_probe
 from .memory import peak_bytes, peak_memory, start_count
 from .plan import Plan
+from .prepare import needed
 from .result_files import read_cells
 from .settings import BASELINE, MEL
 from .steps import Step, steps_of, study_of
@@ -69,7 +69,7 @@ def estimate(
     started = clock()
     wanted = sorted({step for steps in steps_of(plan, cells).values() for step in steps}, key=str)
     found, device = Estimate(), plan.request.device
-    utterances = needed(plan)
+    utterances = _utterances(plan)
     known = _finished_probes(plan)
     kinds: dict[str, set[str]] = {}
     for step in wanted:
@@ -105,16 +105,12 @@ def estimate(
     return found
 
 
-def needed(plan: Plan) -> list[Utterance]:
+def _utterances(plan: Plan) -> list[Utterance]:
     """The utterances whose hidden states the tasks read."""
-    read: dict[str, Utterance] = {}
-    for task in plan.tasks:
-        try:
-            folds = downstream.load(task).folds(plan.speech.probing, plan.studies[MEL].probe.subsets)
-        except Exception:  # its cells will tell
-            continue
-        read |= {u.id: u for fold in folds for split in ("train", "dev", "test") for u in fold.utterances(split)}
-    return [read[id] for id in sorted(read)] or list(plan.speech.probing.utterances)
+    try:
+        return needed(plan.tasks, plan.speech.probing, plan.studies[MEL])
+    except Exception:  # the cells will fail with it
+        return list(plan.speech.probing.utterances)
 
 
 def _seconds(step: Step, cost: Cost, plan: Plan, weighing_s: float) -> float:

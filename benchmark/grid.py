@@ -101,40 +101,52 @@ def _weighed(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal
 
 
 def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, counts: Counts) -> None:
-    """Make the cells that the budget allows; what an upstream and seed needs first is done once, failure included."""
+    """Make the cells that the budget allows. Neighbours of one upstream and seed share its preparation; later ones find
+    weights and hidden states on disk. A preparation that failed is not tried again."""
     paths = [plan.path(cell) for cell in cells]
     affordable = set(budget.affordable(paths))
     timed = {cell.study.upstream for cell, path in zip(cells, paths, strict=True) if path in affordable}
     records = _timed(plan, timed, budget, journal)
-    last = {(cell.study.upstream, cell.seed): number for number, cell in enumerate(cells)}
-    prepared: dict[tuple[str, int], Prepared | Exception] = {}
+    preparation = Preparation(plan, budget, journal)
     for number, (cell, path) in enumerate(zip(cells, paths, strict=True)):
-        key = (cell.study.upstream, cell.seed)
         untimed = any(step.kind == "timing" for step in budget.missing(path))  # the lane is over
         if untimed or not budget.fits(path):
             _skip(plan, cell, budget.reason(path, paths[number:]), counts)
-        else:
-            if key not in prepared:
-                prepared[key] = _prepared(plan, cell, budget, journal)
-            journal.doing(f"probing {cell.study.upstream}, seed {cell.seed}.{cell.probe_seed}, for {cell.task}")
-            _run_cell(plan, cell, prepared[key], records.get(cell.study.upstream), budget, counts)
-        if number == last[key]:
-            prepared.pop(key, None)  # nobody asks for it again
+            continue
+        ready = preparation.of(cell)
+        journal.doing(f"probing {cell.study.upstream}, seed {cell.seed}.{cell.probe_seed}, for {cell.task}")
+        _run_cell(plan, cell, ready, records.get(cell.study.upstream), budget, counts)
+        del ready  # what is referred to may not leave the cache
 
 
-def _prepared(plan: Plan, cell: Cell, budget: Budget, journal: Journal) -> Prepared | Exception:
-    """The hidden states of a cell's upstream and seed, or the error that came instead."""
-    request, study = plan.request, cell.study
-    journal.doing(f"pre-training and encoding with {study.upstream}, seed {cell.seed}")
-    steps = [step for step in budget.missing(plan.path(cell)) if step.kind != "probe"]
-    started = monotonic()
-    try:
-        return prepare(study, plan.speech, plan.tasks, cell.seed, request.out, request.device)
-    except Exception as error:  # whatever it is, the other upstreams go on
-        logger.error("%s failed: %s", study.upstream, error)
-        return error
-    finally:
-        budget.note(steps, monotonic() - started)
+class Preparation:
+    """The hidden states of one upstream and seed at a time, and the errors of all that failed."""
+
+    def __init__(self, plan: Plan, budget: Budget, journal: Journal) -> None:
+        self.plan, self.budget, self.journal = plan, budget, journal
+        self._broken: dict[tuple[str, int], Exception] = {}
+        self._held: dict[tuple[str, int], Prepared] = {}
+
+    def of(self, cell: Cell) -> Prepared | Exception:
+        """What a cell reads, or the error that came instead."""
+        key = (cell.study.upstream, cell.seed)
+        if key not in self._held and key not in self._broken:
+            self._held.clear()
+            self._prepare(cell, key)
+        return self._broken[key] if key in self._broken else self._held[key]
+
+    def _prepare(self, cell: Cell, key: tuple[str, int]) -> None:
+        request, study = self.plan.request, cell.study
+        self.journal.doing(f"pre-training and encoding with {study.upstream}, seed {cell.seed}")
+        steps = [step for step in self.budget.missing(self.plan.path(cell)) if step.kind != "probe"]
+        started = monotonic()
+        try:
+            tasks = self.plan.tasks
+            self._held[key] = prepare(study, self.plan.speech, tasks, cell.seed, request.out, request.device)
+        except Exception as error:  # whatever it is, the other upstreams go on
+            logger.error("%s failed: %s", study.upstream, error)
+            self._broken[key] = error
+        self.budget.note(steps, monotonic() - started)
 
 
 def _run_cell(

@@ -29,7 +29,6 @@ from ..upstream.features import LogMel
 from ..upstream.mel import MelExpert
 from .attention import mean_maps
 from .noise import Noise
-from .prepare import STATES_DTYPE
 from .settings import MEL, Study
 from .workloads import encoder_for, features, inference, stacked_frames, train_step, wait
 
@@ -83,7 +82,7 @@ def measure_upstream(
         if "mean maps" in kinds:
             found = replace(found, maps_s=_maps_s(expert, corpus, where))
     if "extraction" in kinds:
-        found = replace(found, **_extraction(expert, utterances, device))
+        found = replace(found, **_extraction(expert, utterances, study.probe.states_dtype, device))
     if "timing" in kinds:
         found = replace(found, lane_s=_lane_s(study, where))
     return found
@@ -135,7 +134,9 @@ def _maps_s(expert: UpstreamExpert | MelExpert, corpus: Corpus, device: torch.de
     return min(mean_maps.UTTERANCES, len(corpus.utterances)) * one_s
 
 
-def _extraction(expert: UpstreamExpert | MelExpert, utterances: Sequence[Utterance], device: str) -> dict[str, Any]:
+def _extraction(
+    expert: UpstreamExpert | MelExpert, utterances: Sequence[Utterance], dtype: str, device: str
+) -> dict[str, Any]:
     """Encode the beginning of a batch of the middle length, and count for all utterances what it took by second."""
     batches = length_batches(utterances, MAX_BATCH_S)
     middle = batches[len(batches) // 2]
@@ -143,7 +144,7 @@ def _extraction(expert: UpstreamExpert | MelExpert, utterances: Sequence[Utteran
     audio_s, whole_s = sum(u.seconds for u in some), sum(u.seconds for u in utterances)
     with tempfile.TemporaryDirectory() as folder:
         started = perf_counter()
-        store = extract(expert, some, Path(folder) / "states", STATES_DTYPE, device=device)
+        store = extract(expert, some, Path(folder) / "states", dtype, device=device)
         realtime = (perf_counter() - started) / audio_s
         num_bytes, shape, repeat = store.nbytes, store.frame_shape, int(store.meta["frame_repeat"])
         del store

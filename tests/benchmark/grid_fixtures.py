@@ -1,5 +1,7 @@
 """A grid whose pre-training and probes are made up, so that its order, its failures and its budget can be tested."""
 
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,20 @@ UPSTREAMS = ("fixed_init", "mean_map")
 TASKS = ("phone_linear", "speaker")
 
 
+@dataclass
+class Ready:
+    """What a cell reads."""
+
+    upstream: str
+    seed: int
+
+
 class FakeWork:
     """Takes the place of preparing, probing, timing and the clock; ``calls`` tells what was asked for.
 
     Args:
         patch: of the test.
-        prepare_s: seconds on the fake clock for each, a fifth for ``mel``.
+        prepare_s: seconds on the fake clock for each, a fifth for ``mel``; none when it is asked again.
         probe_s: likewise, for each task.
         broken: upstreams whose preparation fails.
     """
@@ -29,6 +39,7 @@ class FakeWork:
         self, patch: pytest.MonkeyPatch, prepare_s: float = 0.0, probe_s: float = 0.0, broken: tuple[str, ...] = ()
     ) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.handed_out: list[weakref.ref[Ready]] = []
         self.now_s, self.prepare_s, self.probe_s, self.broken = 0.0, prepare_s, probe_s, broken
         patch.setattr(grid, "prepare", self.prepare)
         patch.setattr(grid, "run_cell", self.run_cell)
@@ -36,15 +47,19 @@ class FakeWork:
         patch.setattr(grid, "monotonic", lambda: self.now_s)
         patch.setattr(grid, "write", lambda out, command: Written(out, out, None, [], []))  # pictures take seconds
 
-    def prepare(self, study: Any, speech: Any, tasks: Any, seed: int, out: Path, device: str) -> str:
+    def prepare(self, study: Any, speech: Any, tasks: Any, seed: int, out: Path, device: str) -> Ready:
+        assert not any(ready() for ready in self.handed_out), "hidden states are held that nobody reads any more"
+        if ("prepare", study.upstream, seed) not in self.calls:  # later, all is on disk
+            self.now_s += self.prepare_s * (0.2 if study.upstream == "mel" else 1.0)
         self.calls.append(("prepare", study.upstream, seed))
-        self.now_s += self.prepare_s * (0.2 if study.upstream == "mel" else 1.0)
         if study.upstream in self.broken:
             raise RuntimeError("planted: no memory")
-        return f"{study.upstream} {seed}"
+        ready = Ready(study.upstream, seed)
+        self.handed_out.append(weakref.ref(ready))
+        return ready
 
     def run_cell(self, cell: Cell, prepared: Any, speech: Any, record: Any, overrides: Any, out: Path, *_: Any) -> None:
-        assert prepared == f"{cell.study.upstream} {cell.seed}"
+        assert prepared == Ready(cell.study.upstream, cell.seed)
         self.calls.append(("probe", cell.study.upstream, cell.task, cell.seed, cell.probe_seed))
         self.now_s += self.probe_s
         write_ok(cell.path(out, speech), cell.key(speech))
