@@ -57,12 +57,17 @@ class Cell:
         return cell_path(out, self.key(speech), digest([parts, task_hash(self.task)]))
 
 
+def status(path: Path) -> str:
+    """What the result file says; ``missing`` when there is none, or none that can be read."""
+    try:
+        return read_cell(path)["status"]
+    except ValueError:
+        return "missing"
+
+
 def finished(path: Path) -> bool:
     """Whether ``path`` holds a result that need not be made again."""
-    try:
-        return read_cell(path)["status"] == "ok"
-    except ValueError:
-        return False
+    return status(path) == "ok"
 
 
 def run_cell(
@@ -78,27 +83,51 @@ def run_cell(
     scored = probe(cell.task, speech.probing, prepared.states, cell.probe_seed, device, cell.study.probe)
     path = cell.path(out, speech)
     write_utterances(path.with_suffix(".csv"), scored.outcomes)
-    write_cell(path, _result(cell, prepared, scored, speech, record, overrides, out))
+    write_cell(path, _result(cell, prepared, scored, speech, record, overrides, out, device))
 
 
 def write_failure(
     cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, out: Path
 ) -> None:
-    """Record that a cell failed, and why."""
-    sections = ("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory")
+    """Record that a cell failed, and why; a finished cell stays as it is."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    failure = {
-        "schema": SCHEMA,
+    told = {
         "status": "failed",
         "reason": reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}",
         "traceback": "".join(traceback.format_exception(error)),
+    }
+    _write_unmade(cell, told, ("missing", "skipped", "timeout", "failed"), speech, overrides, threads, out)
+
+
+def write_skipped(cell: Cell, reason: str, speech: Speech, overrides: Sequence[str], threads: int, out: Path) -> None:
+    """Record that a cell was not tried, and why; one that is finished, or that failed when it was, stays as it is."""
+    told = {"status": "skipped", "reason": " ".join(reason.split())}
+    _write_unmade(cell, told, ("missing", "skipped"), speech, overrides, threads, out)
+
+
+def _write_unmade(
+    cell: Cell,
+    told: dict[str, Any],
+    over: Sequence[str],
+    speech: Speech,
+    overrides: Sequence[str],
+    threads: int,
+    out: Path,
+) -> None:
+    """Write a cell without results, unless there is one that says the same, or has another status than ``over``."""
+    path = cell.path(out, speech)
+    if status(path) not in over or (status(path) == "skipped" and read_cell(path)["reason"] == told["reason"]):
+        return
+    unmade = {
+        "schema": SCHEMA,
+        **told,
         "cell": cell.key(speech),
-        **dict.fromkeys(sections),
+        **dict.fromkeys(("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory")),
         "config": cell.study.resolved(),
         "difference": difference(cell.study.upstream, cell.study.recipe.preset, overrides),
         "environment": describe(threads),
     }
-    write_cell(cell.path(out, speech), failure)
+    write_cell(path, unmade)
 
 
 def _result(
@@ -109,6 +138,7 @@ def _result(
     record: Record | None,
     overrides: Sequence[str],
     out: Path,
+    device: str,
 ) -> dict[str, Any]:
     study, info = cell.study, downstream.load(cell.task).INFO
     done = prepared.pretrained
@@ -130,6 +160,7 @@ def _result(
             "head": info.head,
             "unit": info.unit,
             "split": scored.split,
+            "source_hash": task_hash(cell.task),
         },
         "data": {
             "fingerprint": speech.probing.fingerprint,
@@ -172,7 +203,7 @@ def _result(
         },
         "time": time,
         "memory": record["memory"] if record else None,
-        "environment": describe(torch.get_num_threads()),
+        "environment": {**describe(torch.get_num_threads()), "device": device},
     }
 
 

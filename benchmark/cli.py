@@ -6,45 +6,77 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .plan import Request
 
 INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns the exit code: 0 all cells are there, 1 some failed, 2 the request was wrong."""
+    """Run the benchmark; returns the exit code: 0 nothing failed, 1 some cells did, 2 the request was wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options, overrides = _parse(given)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from ..recipes.config import as_overrides  # torch comes with it: after the arguments are known to be well formed
-    from ..upstream.allocator import keep_freed_memory
-    from .grid import Request, run
-    from .leaderboard import terminal
-
-    keep_freed_memory()
-    request = Request(
-        preset=options.preset,
-        out=options.out,
-        upstreams=options.upstream,
-        downstreams=options.downstream,
-        seeds=options.seed,
-        overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root}) + overrides,
-        device=options.device,
-        command=shlex.join(["python", "run_benchmark.py", *given]),
-    )
     try:
-        outcome = run(request)
+        if options.status:
+            from .status import status
+
+            print(status(options.out))
+            return 0
+        request = request_of(options, overrides, shlex.join(["python", "run_benchmark.py", *given]))
+        return _plan_only(request) if options.dry_run else _run(request)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, RuntimeError, OSError) as error:  # wrong request, worker that died, disk full or read-only
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def request_of(options: argparse.Namespace, overrides: Sequence[str], command: str | None = None) -> "Request":
+    """The request that a parsed command line makes; ``ValueError`` for a budget that is none."""
+    from ..recipes.config import as_overrides  # torch comes with it: after the arguments are known to be well formed
+    from .durations import parse
+    from .plan import Request
+
+    return Request(
+        preset=options.preset,
+        out=options.out,
+        upstreams=options.upstream,
+        downstreams=options.downstream,
+        seeds=options.seed,
+        overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root}) + list(overrides),
+        device=options.device,
+        command=command,
+        budget_s=None if options.budget is None else parse(options.budget),
+    )
+
+
+def _plan_only(request: "Request") -> int:
+    from ..upstream.allocator import keep_freed_memory
+    from .dry_run import dry_run
+
+    keep_freed_memory()
+    print(dry_run(request))
+    return 0
+
+
+def _run(request: "Request") -> int:
+    from ..upstream.allocator import keep_freed_memory
+    from .grid import run
+    from .leaderboard import terminal
+
+    keep_freed_memory()
+    outcome = run(request)
     written = outcome.written
     print(terminal(written.rows))
     for problem in written.problems:
         print(problem, file=sys.stderr)
+    skipped = f", {outcome.num_skipped} skipped (each cell says why)" if outcome.num_skipped else ""
+    print(f"{outcome.num_cells} cells, {outcome.num_made} made now, {outcome.num_failed} failed{skipped}")
     files = [path for path in (written.markdown, written.csv, written.png) if path]
-    print(f"{outcome.num_cells} cells, {outcome.num_made} made now, {outcome.num_failed} failed")
     print("written: " + ", ".join(map(str, files)))
     return 1 if outcome.num_failed else 0
 
@@ -54,16 +86,28 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="run_benchmark.py",
         description="Pre-train attention upstreams, probe them on downstream tasks, time them, write a leaderboard.",
-        epilog="section.option=value words override the preset, for example pretrain.steps=300 attention.init=raw.",
+        epilog="section.option=value words override the preset, for example pretrain.steps=300 attention.init=raw. "
+        "What a finished cell is made of, and how two differ: python -m s3prl_attention.benchmark explain, diff.",
     )
-    parser.add_argument("--upstream", nargs="+", default=[], metavar="NAME", help="attentions (default: all)")
-    parser.add_argument("--downstream", nargs="+", default=[], metavar="NAME", help="tasks (default: all)")
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="seeds (default: 0)")
-    parser.add_argument("--preset", default="demo", help="smoke, demo, study or paper (default: demo)")
-    parser.add_argument("--corpus", help="synthetic or librispeech (default: the preset's)")
-    parser.add_argument("--root", help="the folder of the corpus, for librispeech")
-    parser.add_argument("--out", type=Path, default=Path("result"), help="where results go (default: result)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add = parser.add_argument
+    help_upstream = "attentions; mel alone runs the row without an encoder (default: all)"
+    add("--upstream", nargs="+", default=[], metavar="NAME", help=help_upstream)
+    help_downstream = "tasks, or the group phone or speaker for all tasks of a kind (default: all)"
+    add("--downstream", nargs="+", default=[], metavar="NAME", help=help_downstream)
+    help_seed = "each pre-trains once and is probed with the first; the first is probed with each (default: 0)"
+    add("--seed", nargs="+", type=int, default=[0], metavar="N", help=help_seed)
+    add("--preset", default="demo", help="smoke, demo, study or paper (default: demo)")
+    add("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
+    add("--root", help="the folder of the corpus, or the csv of a manifest")
+    add("--out", type=Path, default=Path("result"), help="where results go (default: result)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    help_budget = "measure first, make what fits into this time (2h, 90m, 45s, 1h30m), record the rest as skipped"
+    add("--budget", metavar="TIME", help=help_budget)
+    only = parser.add_mutually_exclusive_group()
+    help_dry = "print plan and estimate of time, disk and memory; make and write no result"
+    only.add_argument("--dry-run", action="store_true", help=help_dry)
+    help_status = "print what is finished, running and missing of the last request in --out; may run beside it"
+    only.add_argument("--status", action="store_true", help=help_status)
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
     return parser.parse_args([word for word in arguments if word not in overrides]), overrides
 

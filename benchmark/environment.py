@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +12,7 @@ PACKAGES = ("torch", "torchaudio", "s3prl", "numpy", "s3prl-attention")
 
 def describe(threads: int) -> dict:
     """The ``environment`` section of a cell that ran with ``threads`` threads. What cannot be found out is None."""
-    commit, dirty = _git_state(Path(__file__).resolve().parents[1])
+    commit, dirty = _own_git_state()
     return {
         "cpu": _cpu_model(),
         "cores": _num_cores(),
@@ -55,6 +56,11 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@cache  # the code that runs is the one that was there first, and a run writes many cells
+def _own_git_state() -> tuple[str | None, bool | None]:
+    return _git_state(Path(__file__).resolve().parents[1])
 
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:

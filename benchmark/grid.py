@@ -1,48 +1,48 @@
 """The whole run: every upstream on every task; finished cells stay, failures are recorded, a leaderboard ends it."""
 
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from pathlib import Path
+from dataclasses import dataclass
+from time import monotonic
 
 import torch
 
-from .. import downstream
-from ..recipes.pretrain import check_device
-from ..upstream.plugins import UPSTREAMS
-from .cell import Cell, finished, run_cell, write_failure
-from .environment import describe
+from .budget import MEASURING, Budget, coarse_first
+from .cell import Cell, run_cell, write_failure, write_skipped
+from .durations import told
+from .estimate import estimate
 from .leaderboard import Written, write
-from .prepare import Speech, load_speech, prepare
-from .settings import BASELINE, MEL, Study, check_overrides, load_study
-from .stopwatch import Record, read_record, time_upstreams, timing_path
+from .plan import Plan, Request, make_plan, seed_pairs
+from .prepare import Prepared, prepare
+from .request_file import Journal
+from .settings import BASELINE, MEL
+from .steps import steps_of
+from .stopwatch import Record, read_record, time_upstreams
+
+__all__ = ["Outcome", "Request", "run", "seed_pairs"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one command asks for. ``upstreams`` and ``downstreams`` empty: all of them."""
-
-    preset: str
-    out: Path
-    upstreams: Sequence[str] = ()
-    downstreams: Sequence[str] = ()
-    seeds: Sequence[int] = (0,)
-    overrides: Sequence[str] = field(default=())
-    device: str = "cpu"
-    command: str | None = None
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What a run made: the leaderboard's files, and how many cells were asked for, made now, and failed."""
+    """What a run made: the leaderboard's files, and how many cells were asked for, made now, failed and skipped."""
 
     written: Written
     num_cells: int
     num_made: int
     num_failed: int
+    num_skipped: int
+
+
+@dataclass
+class Counts:
+    """Cells of a run by what became of them."""
+
+    made: int = 0
+    failed: int = 0
+    skipped: int = 0
 
 
 def run(request: Request) -> Outcome:
@@ -51,80 +51,138 @@ def run(request: Request) -> Outcome:
     Raises:
         ValueError: before any work, for a wrong name, option or corpus.
     """
-    upstreams = [UPSTREAMS.check(name) for name in request.upstreams or UPSTREAMS.names() if name != MEL]
-    tasks = [downstream.TASKS.check(name) for name in request.downstreams or downstream.names()]
-    check_overrides(upstreams, request.overrides)
-    check_device(request.device)
-    studies = {name: load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)}
-    speech = load_speech(studies[MEL].recipe.data)
+    started = monotonic()
+    plan = make_plan(request)
     request.out.mkdir(parents=True, exist_ok=True)
-    cells = [
-        Cell(studies[name], task, seed, probe_seed)
-        for name in dict.fromkeys([*upstreams, MEL])
-        for seed, probe_seed in seed_pairs(request.seeds, pretrained=name != MEL)
-        for task in tasks
-    ]
-    waiting = [cell for cell in cells if not finished(cell.path(request.out, speech))]
-    logger.info("%d of %d cells are finished in %s", len(cells) - len(waiting), len(cells), request.out)
-    num_failed = 0
+    waiting = [cell for cell in plan.cells if plan.status(cell) != "ok"]
+    logger.info("%d of %d cells are finished in %s", len(plan.cells) - len(waiting), len(plan.cells), request.out)
+    journal, counts = Journal(plan), Counts()
     try:
-        if waiting:
-            records = _timed(request, studies, {cell.study.upstream for cell in waiting})
-            for (name, seed), group in groupby(waiting, lambda cell: (cell.study.upstream, cell.seed)):
-                num_failed += _run_upstream(request, studies[name], seed, list(group), tasks, speech, records.get(name))
+        able = _refuse(plan, waiting, counts)
+        if able:
+            budget = Budget(math.inf if request.budget_s is None else request.budget_s, started, monotonic)
+            if budget.limited:
+                able = _weighed(plan, able, budget, journal)
+            _make(plan, able, budget, journal, counts)
     finally:
         written = write(request.out, request.command)
-    return Outcome(written, len(cells), len(waiting), num_failed)
+    journal.end()
+    return Outcome(written, len(plan.cells), counts.made, counts.failed, counts.skipped)
 
 
-def seed_pairs(seeds: Sequence[int], pretrained: bool) -> list[tuple[int, int]]:
-    """(seed of pre-training, seed of the probe), so that what either of them changes can be told apart.
-
-    Every seed pre-trains once and is probed with the first; the first is also probed with every other. What is not
-    pre-trained is probed only.
-    """
-    first = seeds[0]
-    probed = [(first, other) for other in seeds[1:]]
-    return [(seed, first) for seed in (seeds if pretrained else seeds[:1])] + probed
-
-
-def _run_upstream(
-    request: Request,
-    study: Study,
-    seed: int,
-    cells: list[Cell],
-    tasks: Sequence[str],
-    speech: Speech,
-    record: Record | None,
-) -> int:
-    """All waiting cells of one upstream and seed; the number of those that failed."""
-    num_failed = 0
-    try:
-        prepared = prepare(study, speech, tasks, seed, request.out, request.device)
-    except Exception as error:  # whatever it is, the other upstreams go on
-        logger.error("%s failed: %s", study.upstream, error)
-        for cell in cells:
-            write_failure(cell, error, speech, request.overrides, torch.get_num_threads(), request.out)
-        return len(cells)
+def _refuse(plan: Plan, cells: Sequence[Cell], counts: Counts) -> list[Cell]:
+    """Record the cells whose task cannot use the corpus; the others are returned."""
+    for task, reason in plan.refused.items():
+        logger.warning("%s is skipped: %s", task, reason)
     for cell in cells:
+        if cell.task in plan.refused:
+            _skip(plan, cell, plan.refused[cell.task], counts)
+    return [cell for cell in cells if cell.task not in plan.refused]
+
+
+def _weighed(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal) -> list[Cell]:
+    """The cells in an order that gives a coarse leaderboard early, after what they cost was measured."""
+    journal.doing("measuring")
+    budget.steps = steps_of(plan, cells)
+    budget.estimate = estimate(plan, cells, give_up_s=MEASURING * budget.total_s)
+    for problem in budget.estimate.problems:
+        logger.warning("%s", problem)
+    ordered = coarse_first(plan, cells, budget)
+    paths = [plan.path(cell) for cell in ordered]
+    whole_s = budget.estimate.total_s(step for path in paths for step in budget.steps[path])
+    fitting = len(budget.affordable(paths))
+    parts = (told(whole_s), told(budget.left_s()), told(budget.total_s), told(budget.estimate.measured_s))
+    logger.info("estimate: all takes %s; %s of %s are left after measuring for %s", *parts)
+    logger.info("%d of %d cells seem to fit", fitting, len(paths))
+    below = [path.relative_to(plan.request.out).as_posix() for path in paths]
+    needs = [budget.need_s(budget.missing(path)) for path in paths]
+    journal.estimated({key: need_s for key, need_s in zip(below, needs, strict=True) if math.isfinite(need_s)})
+    return ordered
+
+
+def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, counts: Counts) -> None:
+    """Make the cells that the budget allows. Neighbours of one upstream and seed share its preparation; later ones find
+    weights and hidden states on disk. A preparation that failed is not tried again."""
+    paths = [plan.path(cell) for cell in cells]
+    affordable = set(budget.affordable(paths))
+    timed = {cell.study.upstream for cell, path in zip(cells, paths, strict=True) if path in affordable}
+    records = _timed(plan, timed, budget, journal)
+    preparation = Preparation(plan, budget, journal)
+    for number, (cell, path) in enumerate(zip(cells, paths, strict=True)):
+        untimed = any(step.kind == "timing" for step in budget.missing(path))  # the lane is over
+        if untimed or not budget.fits(path):
+            _skip(plan, cell, budget.reason(path, paths[number:]), counts)
+            continue
+        ready = preparation.of(cell)
+        journal.doing(f"probing {cell.study.upstream}, seed {cell.seed}.{cell.probe_seed}, for {cell.task}")
+        _run_cell(plan, cell, ready, records.get(cell.study.upstream), budget, counts)
+        del ready  # what is referred to may not leave the cache
+
+
+class Preparation:
+    """The hidden states of one upstream and seed at a time, and the errors of all that failed."""
+
+    def __init__(self, plan: Plan, budget: Budget, journal: Journal) -> None:
+        self.plan, self.budget, self.journal = plan, budget, journal
+        self._broken: dict[tuple[str, int], Exception] = {}
+        self._held: dict[tuple[str, int], Prepared] = {}
+
+    def of(self, cell: Cell) -> Prepared | Exception:
+        """What a cell reads, or the error that came instead."""
+        key = (cell.study.upstream, cell.seed)
+        if key not in self._held and key not in self._broken:
+            self._held.clear()
+            self._prepare(cell, key)
+        return self._broken[key] if key in self._broken else self._held[key]
+
+    def _prepare(self, cell: Cell, key: tuple[str, int]) -> None:
+        request, study = self.plan.request, cell.study
+        self.journal.doing(f"pre-training and encoding with {study.upstream}, seed {cell.seed}")
+        steps = [step for step in self.budget.missing(self.plan.path(cell)) if step.kind != "probe"]
+        started = monotonic()
         try:
-            run_cell(cell, prepared, speech, record, request.overrides, request.out, request.device)
-            logger.info("%s on %s, seed %d.%d: done", study.upstream, cell.task, seed, cell.probe_seed)
-        except Exception as error:  # whatever it is, the other cells go on
-            logger.error("%s on %s failed: %s", study.upstream, cell.task, error)
-            write_failure(cell, error, speech, request.overrides, torch.get_num_threads(), request.out)
-            num_failed += 1
-    return num_failed
+            tasks = self.plan.tasks
+            self._held[key] = prepare(study, self.plan.speech, tasks, cell.seed, request.out, request.device)
+        except Exception as error:  # whatever it is, the other upstreams go on
+            logger.error("%s failed: %s", study.upstream, error)
+            self._broken[key] = error
+        self.budget.note(steps, monotonic() - started)
 
 
-def _timed(request: Request, studies: dict[str, Study], names: set[str]) -> dict[str, Record]:
+def _run_cell(
+    plan: Plan, cell: Cell, ready: Prepared | Exception, record: Record | None, budget: Budget, counts: Counts
+) -> None:
+    """Probe, and write the cell or why it failed."""
+    request, started = plan.request, monotonic()
+    try:
+        if isinstance(ready, Exception):
+            raise ready
+        run_cell(cell, ready, plan.speech, record, request.overrides, request.out, request.device)
+        logger.info("%s on %s, seed %d.%d: done", cell.study.upstream, cell.task, cell.seed, cell.probe_seed)
+        counts.made += 1
+    except Exception as error:  # whatever it is, the other cells go on
+        if error is not ready:
+            logger.error("%s on %s failed: %s", cell.study.upstream, cell.task, error)
+        write_failure(cell, error, plan.speech, request.overrides, torch.get_num_threads(), request.out)
+        counts.failed += 1
+    budget.note([step for step in budget.missing(plan.path(cell)) if step.kind == "probe"], monotonic() - started)
+
+
+def _skip(plan: Plan, cell: Cell, reason: str, counts: Counts) -> None:
+    request = plan.request
+    write_skipped(cell, reason, plan.speech, request.overrides, torch.get_num_threads(), request.out)
+    counts.skipped += 1
+
+
+def _timed(plan: Plan, names: set[str], budget: Budget, journal: Journal) -> dict[str, Record]:
     """The timing records of upstreams; what is missing is timed now, together with the baseline."""
-    threads = torch.get_num_threads()
-    machine = f"{describe(threads)['cpu']} {request.device}"
-    paths = {name: timing_path(request.out, study, threads, machine) for name, study in studies.items()}
-    missing = {name for name in names if read_record(paths[name]) is None}
+    missing = {name for name in names if read_record(plan.records[name]) is None}
     if missing:
-        wanted = {name: study for name, study in studies.items() if name in missing | {BASELINE, MEL}}
-        time_upstreams(wanted, paths, threads, request.device, request.overrides)
-    found = {name: read_record(paths[name]) for name in names}
-    return {name: record for name, record in found.items() if record is not None}
+        journal.doing(f"timing {', '.join(sorted(missing))}")
+        started, request = monotonic(), plan.request
+        wanted = {name: study for name, study in plan.studies.items() if name in missing | {BASELINE, MEL}}
+        time_upstreams(wanted, plan.records, torch.get_num_threads(), request.device, request.overrides)
+        steps = {step for path in budget.steps for step in budget.missing(path)}
+        done = [step for step in steps if step.kind == "timing" and step.upstream in wanted]
+        budget.note(done, monotonic() - started)
+    return {name: record for name in names if (record := read_record(plan.records[name])) is not None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any
 
 from ..downstream.probe import ProbeSettings
@@ -71,6 +72,11 @@ def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Stu
 
 def difference(upstream: str, preset: str, overrides: Sequence[str]) -> dict[str, Any]:
     """What ``overrides`` changed against the preset and the recipe, as dotted keys."""
+    return dict(_difference(upstream, preset, tuple(overrides)))
+
+
+@cache  # every cell of a run asks, and omegaconf takes its time
+def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     before, after = (_flat(load_study(upstream, preset, given).resolved()) for given in ((), overrides))
     return {key: value for key, value in after.items() if before.get(key) != value}
 

@@ -16,6 +16,7 @@ import torch
 from s3prl_attention import upstream
 from s3prl_attention.benchmark import grid
 from s3prl_attention.benchmark.cli import main
+from s3prl_attention.benchmark.explain import explain
 from s3prl_attention.benchmark.result_files import read_cell
 from s3prl_attention.upstream.fixed_init import attention as fixed_init
 
@@ -79,16 +80,31 @@ def test_every_upstream_gets_its_row_on_both_tasks(synthetic_tiny, tmp_path):
 
 
 def test_a_second_run_makes_nothing_anew(finished, capsys):
-    before = {path: path.stat().st_mtime_ns for path in finished.glob("**/*.json")}
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*/**/*.json")}  # all but request.json
     assert main([*SMOKE, "--out", str(finished)]) == 0
-    assert {path: path.stat().st_mtime_ns for path in finished.glob("**/*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("*/**/*.json")} == before
     assert "0 made now" in capsys.readouterr().out
+
+
+def test_a_finished_folder_tells_its_status_and_each_cell_its_lineage(finished, capsys):
+    assert main([*SMOKE, "--out", str(finished)]) == 0  # the last request may have been another test's
+    capsys.readouterr()
+    assert main(["--status", "--out", str(finished)]) == 0
+    told = capsys.readouterr().out
+    assert "2 cells asked for, 2 finished, 0 failed, 0 skipped, 0 missing" in told
+    assert "by itself; last change" in told
+    path = cells(finished)["fixed_init", "speaker"]
+    text = explain(read_cell(path), path)
+    assert "this version would not make the same" not in text
+    assert "is not there" not in text
+    assert "again        python run_benchmark.py --preset smoke --upstream fixed_init --downstream speaker" in text
 
 
 def test_another_seed_or_option_is_another_cell(finished):
     assert main([*SMOKE, "--out", str(finished), "--seed", "0", "1", "probe.num_epochs=2"]) == 0
     kept = [read_cell(path) for path in finished.glob("cells/**/fixed_init--*.json")]
-    assert sorted(cell["cell"]["seed"] for cell in kept) == [0, 0, 1]
+    seeds = sorted((cell["cell"]["seed"], cell["cell"]["probe_seed"]) for cell in kept)
+    assert seeds == [(0, 0), (0, 0), (0, 1), (1, 0)]
     assert {"probe.num_epochs": 2} in [cell["difference"] for cell in kept]
 
 
@@ -246,12 +262,14 @@ def test_other_rates_and_channels_are_fine(rate, channels, tmp_path):
     assert main([*words, "--corpus", "librispeech", "--root", str(tmp_path / "speech")]) == 0
 
 
-def test_phones_without_alignments_fail_with_the_cure(tmp_path, capsys):
+def test_phones_without_alignments_come_with_the_cure(tmp_path, capsys):
     corpus_with(tmp_path / "speech", np.random.default_rng(1).normal(0, 0.1, 16_000))
     words = ["--preset", "smoke", "--upstream", "self_attention", "--out", str(tmp_path / "out")]
-    assert main([*words, "--corpus", "librispeech", "--root", str(tmp_path / "speech")]) == 1
+    code = main([*words, "--corpus", "librispeech", "--root", str(tmp_path / "speech")])
     made = cells(tmp_path / "out")
-    assert "phone alignments" in read_cell(made["mel", "phone_linear"])["reason"]
+    phones = read_cell(made["mel", "phone_linear"])
+    assert "phone alignments" in phones["reason"]
+    assert (phones["status"], code) in (("skipped", 0), ("failed", 1))  # as the task says: not applicable, or broken
     assert read_cell(made["mel", "speaker"])["status"] == "ok"
     capsys.readouterr()
 

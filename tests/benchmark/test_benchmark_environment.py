@@ -70,7 +70,9 @@ def test_no_git_no_proc_no_metadata_is_no_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(environment, "PACKAGES", ("no-such-package",))
     monkeypatch.delattr("os.sysconf", raising=False)
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    environment._own_git_state.cache_clear()
     found = environment.describe(threads=1)
+    environment._own_git_state.cache_clear()
     assert found["git_commit"] is None
     assert found["git_dirty"] is None
     assert found["packages"] == {"no-such-package": None}

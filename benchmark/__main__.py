@@ -1,0 +1,36 @@
+"""The commands of the benchmark besides running it: ``python -m s3prl_attention.benchmark NAME``."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ..upstream.registry import nearest
+
+COMMANDS = {
+    "run": ("cli", "pre-train, probe, time, and write a leaderboard (what run_benchmark.py does)"),
+    "explain": ("explain", "what a result cell is made of, and the command that makes it again"),
+    "diff": ("difference", "what differs between two result cells, and which numbers moved"),
+    "cost": ("cost", "time and memory of every attention against length"),
+    "speed": ("speed", "encoders side by side, inference and training"),
+    "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
+    "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
+}  # name -> (module below this package with a ``main``, what it is for)
+
+
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Hand the other arguments to a command; without any, list the commands."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print("python -m s3prl_attention.benchmark COMMAND ... (COMMAND --help tells more)")
+        for name, (_, what) in COMMANDS.items():
+            print(f"  {name:9} {what}")
+        return 0
+    name, *rest = given
+    if name not in COMMANDS:
+        print(f"error: unknown command {name!r}: {nearest(name, list(COMMANDS))}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

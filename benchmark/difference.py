@@ -1,0 +1,163 @@
+"""Which of code, data, configuration, seed, software and machine differ between two result cells, and what moved.
+
+python -m s3prl_attention.benchmark diff A B --out result
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .find_cell import find_cell
+from .remake import flat
+
+Pairs = dict[str, tuple[Any, Any]]  # by name, the values of A and of B
+
+LEFT_OUT = ("data.root", "data.alignments", "upstream")  # of the configuration: where data lie, and what the cell says
+EXACT = ("code", "data", "configuration", "seed")  # what decides a score; the others may move it by rounding
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: prints the groups that differ, the numbers that moved, and a conclusion."""
+    parser = argparse.ArgumentParser(
+        prog="python -m s3prl_attention.benchmark diff", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("a", metavar="A", help="a result file, or a part of its name that no other has")
+    parser.add_argument("b", metavar="B", help="likewise")
+    parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
+    options = parser.parse_args(arguments)
+    try:
+        (a, path_a), (b, path_b) = (find_cell(name, options.out) for name in (options.a, options.b))
+        print(f"A {path_a}\nB {path_b}\n{difference(a, b)}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """What differs, group by group, and what follows from it."""
+    groups = causes(a, b)
+    lines = [f"{name:15}{_told(pairs)}" for name, pairs in groups.items() if pairs]
+    lines += [f"{name:15}the same" for name, pairs in groups.items() if not pairs]
+    moved = numbers(a, b)
+    lines += [
+        "",
+        *(f"  {name:24}{_number(x):>12} -> {_number(y):<12}{_change(x, y)}" for name, (x, y) in moved.items()),
+    ]
+    return "\n".join([*lines, "", verdict(groups, moved)])
+
+
+def causes(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pairs]:
+    """Per group what differs. What one of the cells does not know counts only where the other knows it."""
+    hashed = [part for part in ("upstream", "task") if _name(a, part) == _name(b, part)]  # of two, code means nothing
+    hashed = [part for part in hashed if all((cell[part] or {}).get("source_hash") for cell in (a, b))]
+    configs = [{key: value for key, value in flat(cell["config"]).items() if key not in LEFT_OUT} for cell in (a, b)]
+    return {
+        "code": _differing(*({f"{part} source": cell[part]["source_hash"] for part in hashed} for cell in (a, b))),
+        "data": _differing(*map(_data, (a, b))),
+        "configuration": _differing(*(_names(cell) | config for cell, config in zip((a, b), configs, strict=True))),
+        "seed": _differing(*({key: cell["cell"][key] for key in ("seed", "probe_seed")} for cell in (a, b))),
+        "software": _differing(*map(_software, (a, b))),
+        "machine": _differing(*(_environment(cell, ("cpu", "cores", "ram_bytes", "os")) for cell in (a, b))),
+        "threads": _differing(*(_environment(cell, ("threads", "device")) for cell in (a, b))),
+        "commit": _differing(*(_environment(cell, ("git_commit", "git_dirty")) for cell in (a, b))),
+    }
+
+
+def numbers(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
+    """The numbers that both cells have and that differ."""
+    found = _differing(*map(_numbers, (a, b)))
+    return {name: pair for name, pair in found.items() if None not in pair}
+
+
+def verdict(groups: Mapping[str, Pairs], moved: Mapping[str, tuple[Any, Any]]) -> str:
+    """One sentence: what may have moved the scores."""
+    deciding = [name for name in EXACT if groups[name]]
+    rounding = [name for name in ("software", "machine", "threads") if groups[name]]
+    scores = [name for name in moved if not name.endswith("_s")]
+    if deciding == ["seed"]:
+        besides = f", besides {', '.join(rounding)}, which may move it by rounding" if rounding else ""
+        return f"Only the seeds differ{besides}: what moved is the spread between seeds."
+    if deciding:
+        return f"What decides a score differs: {', '.join(deciding)}{_besides(rounding)}."
+    if rounding:
+        which = f"{', '.join(rounding)} only"
+        return (
+            f"Code, data, configuration and seed are the same; {which} may move scores by rounding, and times freely."
+        )
+    if scores:
+        return (
+            f"Nothing differs that is known to decide a score, and yet {', '.join(scores)} moved: something that cells "
+            f"do not record, as code outside the hashed files (see the commits) or a task without a recorded hash."
+        )
+    note = "" if not groups["commit"] else " The commits differ, but not in the code that is hashed for these cells."
+    return f"Nothing but noise differs: the scores are the same, times vary as measurements do.{note}"
+
+
+def _besides(groups: Sequence[str]) -> str:
+    return f"; besides, {', '.join(groups)}" if groups else ""
+
+
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
+    return {key: (a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)}
+
+
+def _name(cell: Mapping[str, Any], part: str) -> str:
+    return cell["cell"]["downstream" if part == "task" else part]
+
+
+def _names(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: json.dumps(cell["cell"][key]) for key in ("upstream", "downstream", "preset")}
+
+
+def _data(cell: Mapping[str, Any]) -> dict[str, Any]:
+    own = cell["data"] or {}
+    before = own.get("pretraining") or {}
+    split = (cell["task"] or {}).get("split")
+    known = {"fingerprint": own.get("fingerprint"), "pre-training fingerprint": before.get("fingerprint")}
+    return {"corpus": cell["cell"]["corpus"], **known, "split": split, "utterances": own.get("splits")}
+
+
+def _software(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {"python": cell["environment"]["python"], **cell["environment"]["packages"]}
+
+
+def _environment(cell: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: cell["environment"].get(key) for key in keys}
+
+
+def _numbers(cell: Mapping[str, Any]) -> dict[str, float | None]:
+    scores, done, probe = cell["scores"] or {}, cell["pretrain"] or {}, cell["probe"] or {}
+    phases = (cell["time"] or {}).get("phases") or {}
+    return {
+        **{key: scores.get(key) for key in ("test", "dev", "chance", "items")},
+        **{key: done.get(key) for key in ("valid_loss", "train_loss")},
+        "pretrain_s": done.get("seconds"),
+        "extraction_s": probe.get("extraction_s"),
+        "probe_s": probe.get("seconds"),
+        **{f"{name}_s": statistics.median(p["samples_s"]) for name, p in phases.items() if p["samples_s"]},
+    }
+
+
+def _told(pairs: Pairs) -> str:
+    return "; ".join(f"{name}: {_value(x)} -> {_value(y)}" for name, (x, y) in pairs.items())
+
+
+def _value(value: Any) -> str:
+    return "not there" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _change(x: float, y: float) -> str:
+    return f"({y - x:+.4g}, x {y / x:.3f})" if x else f"({y - x:+.4g})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What a probe costs, from a few of its real batches on random hidden states.
+
+Legend: S hidden states, D model dim.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+
+from .. import downstream
+from ..downstream.featurizer import Standardizer
+from ..downstream.probe import Batch, Candidate, Probe, ProbeSettings
+from ..downstream.splits import SPLITS, Fold
+from ..downstream.states import States
+from ..recipes.corpora import Corpus, FrameStore, Utterance
+from .measure import median_s
+from .noise import Noise
+
+NUM_BATCHES = 4  # of train, the first of which is not timed
+
+
+def measure_probe(
+    task: str, corpus: Corpus, shape: tuple[int, int], frame_repeat: int, settings: ProbeSettings, device: str
+) -> float:
+    """Seconds of one probe with all its learning rates, folds and epochs.
+
+    Args:
+        task: which.
+        corpus: with the labels.
+        shape: (S, D) of a frame of the hidden states.
+        frame_repeat: 10 ms frames to one of theirs.
+        settings: of the probe.
+        device: where it trains.
+
+    Raises:
+        Exception: whatever the task raises.
+    """
+    module = downstream.load(task)
+    folds: list[Fold] = module.folds(corpus, settings.subsets)
+    fold, reads = folds[0], module.INFO.reads
+    most = settings.batch_utterances if reads == "mean" else settings.batch_frames
+    rows = {u.id: 1 if reads == "mean" else math.ceil(u.num_frames / frame_repeat) for u in corpus.utterances}
+    train_rows = [_limit(part, rows, most, settings) for part in folds]
+    order = np.random.default_rng(0).permutation(len(fold.train))
+    few = _first([fold.train[index] for index in order], rows, NUM_BATCHES * train_rows[0])
+
+    meta = {"frame_repeat": frame_repeat, "upstream_rate": 160 * frame_repeat}
+    frames = {u.id: math.ceil(u.num_frames / frame_repeat) for u in few}
+    noise = cast(FrameStore, Noise(frames, shape, meta))
+    sample = Fold(tuple(few), (), (), fold.split)
+
+    def read() -> tuple[States, Standardizer]:
+        states = States(noise, [sample], reads, settings.normalize, torch.device(device))
+        return states, Standardizer(states.read(batch) for batch in states.batches(few, most))
+
+    reading_s = median_s([read, read])
+    states, standardize = read()
+    candidates = [
+        Candidate(_head(task, corpus, fold, shape, meta, device), rate, settings, module.INFO.higher_is_better)
+        for rate in settings.learning_rates
+    ]
+    labels = {u.id: candidates[0].model.expert.label(u) for u in few}
+
+    def ready(batch: Sequence[Utterance]) -> Batch:
+        ids = [u.id for u in batch]
+        return standardize(states.read(batch)), list(map(states.num_rows, batch)), [labels[id] for id in ids], ids
+
+    def learn(batch: Sequence[Utterance]) -> None:
+        found = ready(batch)
+        for candidate in candidates:
+            candidate.learn(found)
+
+    @torch.no_grad()
+    def evaluate(batch: Sequence[Utterance]) -> None:
+        found = ready(batch)
+        for candidate in candidates:
+            candidate.model("dev", *found, {})
+
+    train_s = median_s([partial(learn, batch) for batch in states.batches(few, train_rows[0])])
+    for candidate in candidates:
+        candidate.model.eval()
+    large = next(states.batches(few, most))
+    row_s = median_s([partial(evaluate, large)] * 3) / sum(rows[u.id] for u in large)
+    total_s = 0.0
+    for part, limit in zip(folds, train_rows, strict=True):
+        num_train, num_dev, num_test = (sum(rows[u.id] for u in part.utterances(split)) for split in SPLITS)
+        total_s += settings.num_epochs * (math.ceil(num_train / limit) * train_s + num_dev * row_s)
+        total_s += num_test * row_s / len(candidates) + reading_s / len(few) * len(part.train)
+    return total_s
+
+
+def _head(task: str, corpus: Corpus, fold: Fold, shape: tuple[int, int], meta: dict[str, int], device: str) -> Probe:
+    """The task's head as `downstream.probe` builds it; the global random state is left as it was."""
+    section = downstream.config(task)["downstream_expert"]
+    build = downstream.load(task).DownstreamExpert
+    with torch.random.fork_rng(devices=[]):
+        expert = build(shape[1], meta["upstream_rate"], section, expdir=None, corpus=corpus, fold=fold)
+    return Probe(expert, shape[0]).to(device)
+
+
+def _limit(fold: Fold, rows: dict[str, int], most: int, settings: ProbeSettings) -> int:
+    """Rows in a training batch, as `downstream.probe` has them."""
+    return min(most, math.ceil(sum(rows[u.id] for u in fold.train) / settings.min_steps))
+
+
+def _first(utterances: Sequence[Utterance], rows: dict[str, int], wanted: int) -> list[Utterance]:
+    """As many of the first as have ``wanted`` rows."""
+    taken: list[Utterance] = []
+    for utterance in utterances:
+        taken.append(utterance)
+        wanted -= rows[utterance.id]
+        if wanted <= 0:
+            break
+    return taken

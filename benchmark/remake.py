@@ -1,0 +1,67 @@
+"""The command that makes a result cell again, from the cell alone; and whether this version would make the same one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .settings import load_study
+from .sources import source_hash, task_hash
+
+OPTIONS = {"data.corpus": "--corpus", "data.root": "--root"}  # shorter than as overrides
+
+
+def command(cell: Mapping[str, Any], out: Path) -> str:
+    """The shell command. With two seeds it makes the other cells of these seeds as well."""
+    key, changed = cell["cell"], dict(cell["difference"] or {})
+    words = ["--preset", key["preset"], "--upstream", key["upstream"], "--downstream", key["downstream"]]
+    words += ["--seed", *map(str, dict.fromkeys([key["seed"], key["probe_seed"]]))]
+    for name, option in OPTIONS.items():
+        if changed.get(name) is not None:
+            words += [option, str(changed.pop(name))]
+    device = cell["environment"].get("device") or ((cell["time"] or {}).get("setting") or {}).get("device")
+    words += ["--device", device] if device not in (None, "cpu") else []
+    words += ["--out", str(out), *overrides(changed)]
+    return shlex.join(["python", "run_benchmark.py", *words])
+
+
+def overrides(changed: Mapping[str, Any]) -> list[str]:
+    """A cell's difference from its preset as words of the command line."""
+    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in changed.items()]
+
+
+def obstacles(cell: Mapping[str, Any]) -> list[str]:
+    """Why this version would make another cell, or none; empty when it makes this very one from the same data."""
+    key, upstream, task = cell["cell"], cell["upstream"] or {}, cell["task"] or {}
+    found = []
+    try:
+        study = load_study(key["upstream"], key["preset"], overrides(cell["difference"] or {}))
+        now = json.loads(json.dumps(study.resolved()))
+        keys = sorted(flat(now).items() ^ flat(cell["config"]).items())
+        if keys:
+            found.append(f"its configuration differs in {', '.join(dict.fromkeys(key for key, _ in keys))}")
+    except ValueError as error:
+        found.append(f"it refuses the configuration ({error})")
+    for what, before, hashed, name in (
+        ("upstream", upstream.get("source_hash"), source_hash, key["upstream"]),
+        ("task", task.get("source_hash"), task_hash, key["downstream"]),
+    ):
+        try:
+            if before is not None and hashed(name) != before:
+                found.append(f"the code of the {what} has changed")
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted keys with their values as JSON."""
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: json.dumps(tree, sort_keys=True, default=str)}
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return found

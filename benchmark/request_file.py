@@ -1,0 +1,96 @@
+"""What the last command in a result folder asked for, and what it is doing: ``request.json``, for ``--status``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .plan import Plan
+from .result_files import write_atomically
+
+FILE, SCHEMA = "request.json", 1
+
+
+class Journal:
+    """Writes ``request.json`` at the start of a run, and again whenever the run turns to something else.
+
+    Args:
+        plan: of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        request, self._path = plan.request, plan.request.out / FILE
+        self._content: dict[str, Any] = {
+            "schema": SCHEMA,
+            "command": request.command,
+            "started": _now(),
+            "ended": None,
+            "process": {"pid": os.getpid(), "machine": platform.node(), "born": born(os.getpid())},
+            "budget_s": request.budget_s,
+            "steps": {name: study.recipe.pretrain.steps for name, study in plan.studies.items()},
+            "doing": "planning",
+            "cells": [
+                {
+                    "upstream": cell.study.upstream,
+                    "downstream": cell.task,
+                    "seed": cell.seed,
+                    "probe_seed": cell.probe_seed,
+                    "path": plan.path(cell).relative_to(request.out).as_posix(),
+                    "estimate_s": None,
+                }
+                for cell in plan.cells
+            ],
+        }
+        self._write()
+
+    def estimated(self, seconds: Mapping[str, float]) -> None:
+        """Note what each cell will take by itself, by its path below the result folder."""
+        for cell in self._content["cells"]:
+            cell["estimate_s"] = seconds.get(cell["path"])
+        self._write()
+
+    def doing(self, what: str) -> None:
+        """Note what the run is doing now."""
+        self._content["doing"] = what
+        self._write()
+
+    def end(self) -> None:
+        """Note that the run ended by itself, or by an error that it told."""
+        self._content |= {"ended": _now(), "doing": None}
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self._path, (json.dumps(self._content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_request(out: Path) -> dict[str, Any] | None:
+    """The last request in a result folder; None when there is none that this version can read."""
+    try:
+        content = json.loads((out / FILE).read_text(encoding="utf-8"))
+        return content if content["schema"] == SCHEMA and isinstance(content["cells"], list) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_running(process: Mapping[str, Any]) -> bool | None:
+    """Whether the process that wrote a request still runs; None where that cannot be seen, as on another machine."""
+    if process["machine"] != platform.node():
+        return None
+    return None if process["born"] is None else born(process["pid"]) == process["born"]
+
+
+def born(pid: int) -> str | None:
+    """When a process started, in ticks since the machine did (Linux): tells it from a later one with its number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

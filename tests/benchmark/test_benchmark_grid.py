@@ -1,0 +1,158 @@
+"""The grid with made-up work: its order, what it does once, what it never overwrites, and what a budget leaves out."""
+
+import pytest
+from grid_fixtures import TASKS, FakeWork, statuses, write_ok
+from s3prl_attention import downstream
+from s3prl_attention.benchmark import grid
+from s3prl_attention.benchmark.estimate import Estimate
+from s3prl_attention.benchmark.plan import Request, make_plan
+from s3prl_attention.benchmark.request_file import read_request
+from s3prl_attention.benchmark.result_files import read_cell
+from s3prl_attention.benchmark.steps import steps_of
+from s3prl_attention.downstream.task import NotApplicable
+
+UPSTREAMS = ("fixed_init", "fixed_patterns")
+
+
+def request(out, **changes) -> Request:
+    return Request(**{"preset": "smoke", "out": out, "upstreams": UPSTREAMS, "downstreams": TASKS, **changes})
+
+
+def test_seeds_come_last_and_what_neighbours_share_is_prepared_once(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    done = grid.run(request(tmp_path, seeds=(0, 1)))
+    assert (done.num_cells, done.num_made, done.num_failed, done.num_skipped) == (16, 16, 0, 0)
+    later = [("fixed_init", 1), ("fixed_init", 0), ("fixed_patterns", 1), ("fixed_patterns", 0), ("mel", 0)]
+    assert work.of("prepare") == [("fixed_init", 0), ("fixed_patterns", 0), ("mel", 0), *later]
+    assert {call[2:] for call in work.of("probe")[:6]} == {(0, 0)}
+    assert [call[2:] for call in work.of("probe")[6:10]] == [(1, 0), (1, 0), (0, 1), (0, 1)]
+    assert grid.run(request(tmp_path, seeds=(0, 1))).num_made == 0
+
+
+def test_a_failed_preparation_is_tried_once_and_the_others_go_on(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch, broken=("fixed_init",))
+    done = grid.run(request(tmp_path, seeds=(0, 1)))
+    assert (done.num_made, done.num_failed) == (10, 6)
+    assert work.of("prepare").count(("fixed_init", 0)) == 1
+    states = statuses(make_plan(request(tmp_path, seeds=(0, 1))))
+    assert {state for (name, *_), state in states.items() if name == "fixed_init"} == {"failed"}
+
+
+def test_a_cell_that_another_process_finished_is_not_overwritten_with_a_failure(synthetic_tiny, tmp_path, monkeypatch):
+    plan = make_plan(request(tmp_path))
+    cell = plan.cells[0]
+
+    class Meanwhile(FakeWork):
+        def prepare(self, study, *rest):
+            if study.upstream == cell.study.upstream:
+                write_ok(plan.path(cell), cell.key(plan.speech))
+            return super().prepare(study, *rest)
+
+    Meanwhile(monkeypatch, broken=("fixed_init",))
+    grid.run(request(tmp_path))
+    assert plan.status(cell) == "ok"
+
+
+def no_folds(corpus, subsets=()):
+    raise NotApplicable("planted: the corpus has no phones, add alignments")
+
+
+def test_a_task_that_cannot_be_is_skipped_with_its_reason(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    monkeypatch.setattr(downstream.load("phone_linear"), "folds", no_folds)
+    done = grid.run(request(tmp_path))
+    assert (done.num_made, done.num_failed, done.num_skipped) == (3, 0, 3)
+    plan = make_plan(request(tmp_path))
+    skipped = {c.task: read_cell(plan.path(c))["reason"] for c in plan.cells if plan.status(c) == "skipped"}
+    assert skipped == {"phone_linear": "planted: the corpus has no phones, add alignments"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/**/*.json")}
+    work.calls.clear()
+    grid.run(request(tmp_path))
+    assert work.calls == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/**/*.json")} == before
+
+
+def budgeted(monkeypatch, probe_s: float = 1.0) -> None:
+    """Every step is estimated: a preparation 10 s with all its steps, a probe ``probe_s``, of speaker a tenth."""
+    parts = {"timing": 0.0, "log-Mel": 0.0, "pre-training": 8.0, "mean maps": 0.0, "extraction": 2.0}
+
+    def estimate(plan, cells, give_up_s):
+        every = {step for steps in steps_of(plan, cells).values() for step in steps}
+        probes = {"phone_linear": probe_s, "speaker": probe_s / 10}
+        return Estimate({s: probes[s.task] if s.kind == "probe" else parts[s.kind] for s in every})
+
+    monkeypatch.setattr(grid, "estimate", estimate)
+
+
+def test_a_budget_gives_all_upstreams_the_first_seed_first_and_the_cheaper_task(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch, prepare_s=10.0, probe_s=1.0)
+    budgeted(monkeypatch)
+    done = grid.run(request(tmp_path, seeds=(0, 1), budget_s=37.0))
+    assert [call[:2] for call in work.of("probe")[:6]] == [
+        *[(name, "speaker") for name in ("mel", "fixed_init", "fixed_patterns")],
+        *[(name, "phone_linear") for name in ("mel", "fixed_init", "fixed_patterns")],
+    ]
+    assert all(call[2:] == (0, 0) for call in work.of("probe")[:6])
+    assert done.num_made + done.num_skipped == 16
+    assert not any(seed == 1 for _, seed in work.of("prepare"))
+    plan = make_plan(request(tmp_path, seeds=(0, 1)))
+    reasons = [read_cell(plan.path(cell))["reason"] for cell in plan.cells if plan.status(cell) == "skipped"]
+    assert all(text.startswith("budget 37 s: this cell needs about") and "--budget" in text for text in reasons)
+    asked = read_request(tmp_path)
+    assert asked is not None
+    assert asked["ended"]
+    assert {cell["estimate_s"] is not None for cell in asked["cells"]} == {True}
+    again = grid.run(request(tmp_path, seeds=(0, 1)))
+    assert again.num_made == done.num_skipped
+    assert set(statuses(plan).values()) == {"ok"}
+
+
+def test_what_really_happened_corrects_the_estimates(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch, prepare_s=30.0)
+    budgeted(monkeypatch)
+    grid.run(request(tmp_path, budget_s=45.0))
+    assert work.now_s <= 45.0, "a preparation three times as slow as expected was begun again"
+    assert set(work.of("prepare")) == {("mel", 0), ("fixed_init", 0)}
+
+
+def test_a_budget_too_small_for_anything_makes_nothing_and_says_so(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    budgeted(monkeypatch)
+    done = grid.run(request(tmp_path, budget_s=1.0))
+    assert (done.num_made, done.num_failed, done.num_skipped) == (0, 0, 6)
+    assert work.calls == []
+    assert set(statuses(make_plan(request(tmp_path))).values()) == {"skipped"}
+
+
+def test_the_lane_times_only_what_fits(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    budgeted(monkeypatch)
+    grid.run(request(tmp_path, budget_s=2.5, downstreams=("speaker",)))
+    assert work.of("time") == [("mel", "self_attention")]
+
+
+def test_a_failed_cell_that_does_not_fit_keeps_its_failure(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch, broken=("fixed_init",))
+    grid.run(request(tmp_path))
+    FakeWork(monkeypatch)
+    budgeted(monkeypatch)
+    done = grid.run(request(tmp_path, budget_s=1.0))
+    assert (done.num_failed, done.num_skipped) == (0, 2)
+    states = statuses(make_plan(request(tmp_path)))
+    assert {state for (name, *_), state in states.items() if name == "fixed_init"} == {"failed"}
+
+
+def test_an_interrupted_run_says_what_it_was_doing(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grid, "prepare", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        grid.run(request(tmp_path))
+    asked = read_request(tmp_path)
+    assert asked is not None
+    assert asked["ended"] is None
+    assert asked["doing"] == "pre-training and encoding with fixed_init, seed 0"
+    assert work.of("time") == [("fixed_init", "fixed_patterns", "mel", "self_attention")]

@@ -1,0 +1,92 @@
+"""The plan: which cells, in which order, and what a change of the sources means for them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from grid_fixtures import TASKS, UPSTREAMS
+from s3prl_attention import downstream
+from s3prl_attention.benchmark import sources
+from s3prl_attention.benchmark.plan import Request, cells, make_plan, seed_pairs
+from s3prl_attention.benchmark.prepare import lineage
+from s3prl_attention.benchmark.settings import MEL, load_study
+from s3prl_attention.benchmark.steps import Step, steps_of
+from s3prl_attention.downstream.task import NotApplicable
+
+
+def test_every_seed_is_told_apart_and_a_repeated_one_counts_once():
+    assert seed_pairs([3, 1, 2], pretrained=True) == [(3, 3), (1, 3), (2, 3), (3, 1), (3, 2)]
+    assert seed_pairs([3, 1, 2], pretrained=False) == [(3, 3), (3, 1), (3, 2)]
+    assert seed_pairs([4, 4], pretrained=True) == [(4, 4)]
+
+
+def test_a_seed_is_whole_before_the_next_one_begins():
+    studies = [load_study(name, "smoke") for name in (*UPSTREAMS, MEL)]
+    order = [(c.study.upstream, c.task, c.seed, c.probe_seed) for c in cells(studies, TASKS, [0, 5])]
+    first = [(name, task, 0, 0) for name in (*UPSTREAMS, MEL) for task in TASKS]
+    later = [(name, task, *pair) for name in UPSTREAMS for pair in ((5, 0), (0, 5)) for task in TASKS]
+    assert order == [*first, *later, *[(MEL, task, 0, 5) for task in TASKS]]
+
+
+def test_a_task_that_the_corpus_cannot_serve_is_refused_with_its_reason(synthetic_tiny, tmp_path, monkeypatch):
+    def no_folds(corpus, subsets=()):
+        raise NotApplicable("planted: no phones here")
+
+    monkeypatch.setattr(downstream.load("phone_linear"), "folds", no_folds)
+    plan = make_plan(Request("smoke", tmp_path / "out", UPSTREAMS, TASKS))
+    assert plan.refused == {"phone_linear": "planted: no phones here"}
+    assert not (tmp_path / "out").exists()
+
+
+def test_steps_are_shared_and_those_that_are_done_are_left_out(synthetic_tiny, tmp_path):
+    plan = make_plan(Request("smoke", tmp_path, ("mean_map",), TASKS, (0, 1)))
+    of = {(c.study.upstream, c.task, c.seed, c.probe_seed): steps_of(plan, [c])[plan.path(c)] for c in plan.cells}
+    kinds = [
+        (step.kind, step.upstream, step.seed) for step in of["mean_map", "speaker", 1, 0] if step.kind != "log-Mel"
+    ]
+    assert kinds == [
+        *[("timing", name, None) for name in (MEL, "self_attention", "mean_map")],
+        ("pre-training", "self_attention", 1),
+        ("mean maps", "self_attention", 1),
+        ("pre-training", "mean_map", 1),
+        ("extraction", "mean_map", 1),
+        ("probe", "mean_map", 1),
+    ]
+    shared = set(of["mean_map", "speaker", 0, 0]) & set(of["mean_map", "phone_linear", 0, 1])
+    assert Step("pre-training", "mean_map", 0) in shared
+    assert not any(step.kind == "probe" for step in shared)
+    assert not any(step.kind in ("pre-training", "mean maps") for step in of[MEL, "speaker", 0, 1])
+    cell = next(c for c in plan.cells if c.study.upstream == "mean_map" and c.seed == 0)
+    run = f"mean_map--seed0--{lineage(cell.study, plan.speech, 0)}"
+    (tmp_path / "pretrain" / plan.speech.pretraining.name / run / "checkpoint").mkdir(parents=True)
+    assert not any(step.kind in ("pre-training", "mean maps") for step in steps_of(plan, [cell])[plan.path(cell)])
+
+
+def test_a_new_task_leaves_the_cells_of_others_alone(tmp_path, monkeypatch):
+    copied = tmp_path / "downstream"
+    shutil.copytree(Path(downstream.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "_folder", lambda package: copied)
+    monkeypatch.setattr(type(downstream.TASKS), "folder", lambda self, name: copied / name)
+    digest = sources.task_hash.__wrapped__
+    before = digest("speaker")
+    shutil.copytree(copied / "speaker", copied / "my_task")
+    (copied / "speaker" / "README.md").write_text("another text")
+    assert digest("speaker") == before
+    with (copied / "probe.py").open("a") as file:
+        file.write("X = 1\n")
+    assert digest("speaker") != before
+
+
+def test_the_digest_of_a_cell_hangs_on_nothing_in_benchmark(monkeypatch):
+    read = []
+    monkeypatch.setattr(sources, "_digest", lambda files: read.extend(files) or "0")
+    sources.task_hash.__wrapped__("speaker")
+    sources.source_hash.__wrapped__("fixed_init")
+    assert read
+    assert not any("benchmark" in path.resolve().parts[-3:] for path in read)
+
+
+@pytest.mark.parametrize("names", [(), ("speaker", "speaker")])
+def test_tasks_come_once(names, synthetic_tiny, tmp_path):
+    plan = make_plan(Request("smoke", tmp_path, ("fixed_init",), names))
+    assert len(set(plan.tasks)) == len(plan.tasks) >= 1
