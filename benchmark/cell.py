@@ -200,6 +200,7 @@ def _result(
             "tried": scored.tried,
             "chosen": scored.chosen,
             "chosen_on": "dev",
+            "notes": scored.notes,
         },
         "time": time,
         "memory": record["memory"] if record else None,

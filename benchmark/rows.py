@@ -193,7 +193,7 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         probe_spread=sorted_seeds.probe_spread,
         interval=interval,
         num_speakers=None if scored is None else scored.num_speakers,
-        notes=tuple(filter(None, [first["upstream"].get("note"), sorted_seeds.note, problem])),
+        notes=tuple(filter(None, [first["upstream"].get("note"), sorted_seeds.note, problem, *_probe_notes(group)])),
         chance=_mean(cell["scores"]["chance"] for cell in averaged),
         dev=_mean(cell["scores"]["dev"] for cell in averaged),
         items=first["scores"]["items"],
@@ -204,6 +204,11 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         scored=scored,
         **row_times(group),
     )
+
+
+def _probe_notes(group: Group) -> list[str]:
+    """What the task's expert says about the scores; not in files before schema 2."""
+    return list(dict.fromkeys(note for cell in group for note in (cell["probe"] or {}).get("notes", ())))
 
 
 def _label(group: Group, members: list[Group]) -> str:

@@ -98,6 +98,7 @@ class ProbeResult:
         num_speakers_test: speakers who occur in test.
         num_folds: F.
         split: how train, dev and test were chosen, in a sentence.
+        notes: what a reader of the scores must know, in sentences, once each.
         splits: number of utterances: of train and dev on average over the folds, of test in all.
     """
 
@@ -115,6 +116,7 @@ class ProbeResult:
     num_speakers_test: int
     num_folds: int
     split: str
+    notes: list[str]
     splits: dict[str, int]
 
 
@@ -130,6 +132,7 @@ class FoldResult:
     chosen_epoch: int
     dev_by_rate: list[float | None]
     epochs_by_rate: list[int]
+    notes: list[str]
 
 
 def probe(
@@ -200,6 +203,7 @@ def probe(
         num_speakers_test=len({outcome.speaker for outcome in test}),
         num_folds=len(folds),
         split=folds[0].split,
+        notes=list(dict.fromkeys(note for result in results for note in result.notes)),
         splits={
             "train": round(sizes["train"] / len(folds)),
             "dev": round(sizes["dev"] / len(folds)),
@@ -337,6 +341,7 @@ def _probe_fold(
         chosen_epoch=best.epoch,
         dev_by_rate=[candidate.dev_score for candidate in candidates],
         epochs_by_rate=[candidate.epochs_run for candidate in candidates],
+        notes=best.model.expert.notes() if hasattr(best.model.expert, "notes") else [],
     )
 
 

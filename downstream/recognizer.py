@@ -86,7 +86,6 @@ class Recognizer(nn.Module):
                 )  # fmt: skip
 
 
-
 def _count(scores: Tensor, reference: list[int]) -> Count:
     substitutions, insertions, deletions = edits(reference, greedy(scores))
     right = len(reference) - substitutions - deletions
