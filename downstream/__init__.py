@@ -1,20 +1,63 @@
-"""Downstream tasks that probe frozen upstreams: ``names()``, ``load(name)``, ``config(name)``."""
+"""Downstream tasks that probe frozen upstreams: ``names()``, ``expand(words)``, ``load(name)``, ``config(name)``."""
 
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..upstream.registry import Registry
+from ..upstream.registry import Registry, nearest
 
-__all__ = ["TASKS", "config", "config_path", "load", "names"]
+__all__ = ["GROUPS", "TASKS", "config", "config_path", "expand", "load", "names"]
+
+log = logging.getLogger(__name__)
 
 TASKS = Registry(kind="downstream", package=__name__, marker="expert", group="s3prl_attention.downstreams")
 PARTS = ("INFO", "DownstreamExpert", "folds")
+GROUPS = {"phone": "phone", "speakers": "speaker", "labels": "label"}  # word -> the kind of its tasks
 
 
 def names() -> list[str]:
     """The names of all tasks, sorted: folders here and those other packages offer. Imports none of them."""
     return TASKS.names()
+
+
+def expand(words: Sequence[str]) -> list[str]:
+    """Task names from words: names, groups (``GROUPS``: all tasks of a kind), and shell patterns such as ``*_1hidden``.
+
+    In the order of the words, each task once; what a word stands for is sorted. A name goes before a group. Only groups
+    import tasks; one that cannot be imported is in no group, which a warning tells.
+
+    Raises:
+        ValueError: for a word that is none of these, with the nearest tasks and groups, and for a pattern or group
+            without a task.
+    """
+    return list(dict.fromkeys(name for word in words for name in _expanded(word)))
+
+
+def _expanded(word: str) -> list[str]:
+    known = names()
+    if word in known:
+        return [word]
+    if word in GROUPS:
+        found = [name for name in known if _kind(name) == GROUPS[word]]
+    elif "*" in word:
+        found = [name for name in known if fnmatchcase(name, word)]
+    else:
+        raise ValueError(f"unknown downstream {word!r}: {nearest(word, [*known, *GROUPS])}")
+    if not found:
+        raise ValueError(f"no downstream is meant by {word!r}: {nearest(word, [*known, *GROUPS])}")
+    return found
+
+
+def _kind(name: str) -> str | None:
+    """The kind of a task; None for one that cannot be imported."""
+    try:
+        return load(name).INFO.kind
+    except ValueError as error:
+        log.warning("%s; it is in no group", error)
+        return None
 
 
 def load(name: str) -> ModuleType:

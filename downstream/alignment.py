@@ -1,5 +1,7 @@
 """Which feature frame lies under each 10 ms label, whatever the upstream's frame rate."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,3 +32,44 @@ def feature_frames(num_labels: int, num_features: int, upstream_rate: int) -> Te
             f"are {num_features} (tolerated: {TOLERATED_FRAMES} more or less): check upstream_rate and the alignment"
         )
     return index.clamp_(max=num_features - 1)
+
+
+def read_frames(
+    num_labels: Sequence[int], num_features: Sequence[int], upstream_rate: int, ids: Sequence[str]
+) -> Tensor:
+    """For each label of B utterances, the row of their concatenated features that it reads: int64 (sum n_i,).
+
+    Args:
+        num_labels: B numbers of labels, n_i.
+        num_features: B numbers of feature frames.
+        upstream_rate: samples (at 16 kHz) from one feature frame to the next.
+        ids: of the B utterances, for messages.
+
+    Raises:
+        ValueError: as ``feature_frames``, naming the utterance.
+    """
+    parts, start = [], 0
+    for labels, features, id in zip(num_labels, num_features, ids, strict=True):
+        try:
+            parts.append(start + feature_frames(labels, features, upstream_rate))
+        except ValueError as error:
+            raise ValueError(f"utterance {id!r}: {error}") from None
+        start += features
+    return torch.cat(parts)
+
+
+def neighbours(num_labels: Sequence[int], width: int) -> tuple[Tensor, Tensor]:
+    """For each label of B utterances, the ``width`` labels around it.
+
+    Returns:
+        int64 (sum n_i, width), their places among the labels of all utterances, and bool of the same shape, False
+        beyond the ends of the label's utterance, where the place is that of its first or last label.
+    """
+    places, insides, start = [], [], 0
+    offset = torch.arange(width) - width // 2
+    for count in num_labels:
+        place = torch.arange(count)[:, None] + offset
+        insides.append((place >= 0) & (place < count))
+        places.append(start + place.clamp(0, max(count - 1, 0)))
+        start += count
+    return torch.cat(places), torch.cat(insides)

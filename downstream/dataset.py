@@ -26,9 +26,13 @@ class DataConfig:
 
     Args:
         corpus: a name that ``load_corpus`` knows.
-        root: its folder, where it needs one.
+        root: its folder or file, where it needs one.
         size: of a synthetic corpus.
         seed: of a synthetic corpus, and of the order of the training batches.
+        alignments: of a corpus in LibriSpeech layout, phone labels that are not in ``root/alignments``.
+        label: of a manifest, the column that ``utterance_label`` reads.
+        split_lists: of a corpus in LibriSpeech layout, the lists of train and test utterances.
+        shared_speakers: train, dev and test may share speakers in tasks that would else refuse.
         subsets: use these only; empty means the task's own choice.
         fold: which of the task's folds, from 0.
         train_batch_size: utterances in a training batch.
@@ -40,6 +44,10 @@ class DataConfig:
     root: str | None = None
     size: str = "small"
     seed: int = 0
+    alignments: str | None = None
+    label: str = "label"
+    split_lists: str | None = None
+    shared_speakers: bool = False
     subsets: tuple[str, ...] = ()
     fold: int = 0
     train_batch_size: int = 8
@@ -55,6 +63,21 @@ class DataConfig:
             listed = "; ".join(f"no option {key!r} ({nearest(key, known)})" for key in unknown)
             raise ValueError(f"downstream_expert.datarc: {listed}")
         return cls(**{**datarc, "subsets": tuple(datarc.get("subsets") or ())})
+
+    def load(self) -> Corpus:
+        """The corpus; raises what ``load_corpus`` raises."""
+        from ..recipes.corpora import load_corpus
+
+        return load_corpus(
+            self.corpus,
+            root=None if self.root is None else Path(self.root),
+            size=self.size,
+            seed=self.seed,
+            alignments=None if self.alignments is None else Path(self.alignments),
+            label=self.label,
+            split_lists=self.split_lists,
+            shared_speakers=self.shared_speakers,
+        )
 
 
 class TaskData:
@@ -79,10 +102,7 @@ class TaskData:
     ) -> None:
         self.config = DataConfig.read(datarc)
         if corpus is None:
-            from ..recipes.corpora import load_corpus
-
-            root = Path(self.config.root) if self.config.root is not None else None
-            corpus = load_corpus(self.config.corpus, root=root, size=self.config.size, seed=self.config.seed)
+            corpus = self.config.load()
         if fold is None:
             every = folds(corpus, self.config.subsets)
             if not 0 <= self.config.fold < len(every):
@@ -124,10 +144,10 @@ class WaveDataset(Dataset[Item]):
         return len(self.utterances)
 
     def __getitem__(self, index: int) -> Item:
-        from ..recipes.corpora import read_audio
+        from ..recipes.corpora import read_utterance
 
         utterance = self.utterances[index]
-        return read_audio(utterance.path), self.label(utterance), utterance.id
+        return read_utterance(utterance), self.label(utterance), utterance.id
 
 
 def collate(items: Sequence[Item]) -> tuple[list[Tensor], list[Tensor], list[str]]:

@@ -1,6 +1,7 @@
 """What a task records of each utterance, and how the records of a split become a score and a line in the log."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,20 +27,25 @@ class Outcome(NamedTuple):
     deletions: int = 0
 
 
-def record(
-    records: dict[str, list[Any]], utterances: Sequence[tuple[str, str]], right: Tensor, totals: list[int]
-) -> None:
-    """Append an ``Outcome`` for each utterance of a batch to ``records["outcomes"]``.
+class Count(NamedTuple):
+    """What a head finds out about an utterance: the numbers of its ``Outcome``."""
+
+    correct: int
+    total: int
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+
+
+def count_right(right: Tensor, totals: Sequence[int]) -> list[Count]:
+    """The count of each utterance of a batch.
 
     Args:
-        records: s3prl's: a dictionary of lists.
-        utterances: (id, speaker) of the B utterances.
         right: bool (sum of ``totals``,): whether each item is right, one utterance after the other.
         totals: B numbers of items.
     """
-    correct = [int(part.sum()) for part in right.cpu().split(totals)]
-    rows = zip(utterances, correct, totals, strict=True)
-    records.setdefault("outcomes", []).extend(Outcome(id, who, good, total) for (id, who), good, total in rows)
+    parts = right.cpu().split(list(totals))
+    return [Count(int(part.sum()), total) for part, total in zip(parts, totals, strict=True)]
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> float:
@@ -65,7 +71,12 @@ def _num_items(outcomes: Sequence[Outcome]) -> int:
     return total
 
 
-def log_accuracy(
+def worst(higher_is_better: bool) -> float:
+    """A score that any other beats."""
+    return -math.inf if higher_is_better else math.inf
+
+
+def log_score(
     task: str,
     split: str,
     records: dict[str, list[Any]],
@@ -73,30 +84,36 @@ def log_accuracy(
     global_step: int,
     expdir: str | Path | None,
     best_dev: Tensor,
+    higher_is_better: bool = True,
+    notes: Sequence[str] = (),
 ) -> list[str]:
-    """s3prl's ``log_records`` of an accuracy: a scalar for TensorBoard and a line in ``expdir/log.log``.
+    """s3prl's ``log_records``: a scalar for TensorBoard and a line in ``expdir/log.log``.
 
     Args:
-        task: the name under which TensorBoard shows it.
+        task: the name under which TensorBoard shows it, with ``-acc`` (accuracy) or ``-err`` (error rate).
         split: ``train``, ``dev`` or ``test``.
-        records: what ``record`` has filled since the last call.
+        records: ``outcomes``, what ``forward`` has filled since the last call.
         logger: with TensorBoard's ``add_scalar``, or None.
         global_step: the runner's step.
         expdir: the experiment's folder, or None to write no file.
-        best_dev: a scalar tensor, the best dev accuracy so far; updated in place.
+        best_dev: a scalar tensor, the best dev score so far, at first ``worst``; updated in place.
+        higher_is_better: the score is the accuracy, or else the error rate.
+        notes: sentences that go into the file below the line.
 
     Returns:
         The checkpoints that the runner shall save: one when dev improved. Test never chooses a checkpoint.
     """
-    score = accuracy(records["outcomes"])
+    found = score(records["outcomes"], higher_is_better)
+    short = "acc" if higher_is_better else "err"
     if logger is not None:
-        logger.add_scalar(f"{task}/{split}-acc", score, global_step=global_step)
-    improved = split == "dev" and score > float(best_dev)
-    line = f"{'best|' if improved else ''}{task}/{split}|step:{global_step}|acc:{score}"
+        logger.add_scalar(f"{task}/{split}-{short}", found, global_step=global_step)
+    best = float(best_dev)
+    improved = split == "dev" and (found > best if higher_is_better else found < best)
+    line = f"{'best|' if improved else ''}{task}/{split}|step:{global_step}|{short}:{found}"
     log.info(line)
     if expdir is not None:
         with (Path(expdir) / "log.log").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.writelines(f"{text}\n" for text in [line, *notes])
     if improved:
-        best_dev.fill_(score)
+        best_dev.fill_(found)
     return ["best-states-dev.ckpt"] if improved else []

@@ -1,0 +1,1 @@
+"""Phone classification with one hidden layer a frame; see README.md."""

@@ -1,0 +1,1 @@
+"""Phone classification with two hidden layers a frame; see README.md."""

@@ -1,0 +1,1 @@
+"""Phone classification with one linear layer on nine neighbouring frames; see README.md."""

@@ -1,0 +1,1 @@
+"""Phone recognition by CTC, one linear layer a frame; see README.md."""

@@ -1,0 +1,1 @@
+"""Phone recognition by CTC, one hidden layer a frame; see README.md."""

@@ -1,0 +1,93 @@
+"""Recognises the phones of an utterance: CTC over the frozen feature frames, greedy decoding, edits counted.
+
+Legend: B utterances, T_i feature frames of utterance i, L_i phones of its transcript, N sum of all T_i, D model dim, C
+classes, the blank (0) included.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .ctc import ctc_loss, edits, frames_needed, greedy
+from .outcomes import Count
+
+log = logging.getLogger(__name__)
+_REPORTED: set[tuple[str, int, int]] = set()  # a probe meets an utterance in many epochs, folds and candidates
+
+
+class Recognizer(nn.Module):
+    """A head that says a phone or blank a feature frame.
+
+    It runs at the upstream's own frames: to repeat each of them, up to 10 ms, could change no greedy answer, for equal
+    frames say equal phones, and would cost CTC as many times more. An utterance that has fewer frames than its
+    transcript needs has no CTC loss; it is named in a warning and in ``too_short``, and scored like any other.
+
+    Args:
+        head: makes layers (..., D) -> (..., C) of ``(dim, num_classes)``.
+        upstream_dim: D.
+        upstream_rate: samples (at 16 kHz) from one feature frame to the next; CTC does not depend on it.
+        num_classes: C.
+
+    Attributes:
+        too_short: by utterance id, (its feature frames, how many its transcript needs), of all that were met.
+    """
+
+    def __init__(
+        self, head: Callable[[int, int], nn.Module], /, upstream_dim: int, upstream_rate: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        del upstream_rate
+        self.head = head(upstream_dim, num_classes)
+        self.too_short: dict[str, tuple[int, int]] = {}
+
+    def forward(
+        self, features: Sequence[Tensor], labels: Sequence[Tensor], ids: Sequence[str], scored: bool
+    ) -> tuple[Tensor, list[Count]]:
+        """CTC loss per phone of the batch; 0, with zero gradients, where no utterance is long enough.
+
+        Args:
+            features: B tensors (T_i, D).
+            labels: B tensors (L_i,), classes from 1.
+            ids: B utterance ids.
+            scored: decode and count edits, or leave the list empty.
+        """
+        sizes = [len(part) for part in features]
+        scores = self.head(torch.cat(list(features))).log_softmax(-1)  # (N, C)
+        parts = scores.split(sizes)
+        needed = [frames_needed(part) for part in labels]
+        enough = [index for index, size in enumerate(sizes) if size >= needed[index]]
+        self._report({id: (size, need) for id, size, need in zip(ids, sizes, needed, strict=True) if size < need})
+        loss = ctc_loss([parts[i] for i in enough], [labels[i] for i in enough]) if enough else 0.0 * scores.sum()
+        if not scored:
+            return loss, []
+        return loss, [_count(part.detach(), label.tolist()) for part, label in zip(parts, labels, strict=True)]
+
+    def notes(self) -> list[str]:
+        """What a reader of the score must know, in sentences: which utterances were too short, if any."""
+        if not self.too_short:
+            return []
+        named = ", ".join(f"{id} ({size} of {need})" for id, (size, need) in sorted(self.too_short.items()))
+        return [
+            f"{len(self.too_short)} utterances have fewer feature frames than CTC needs for their transcripts, so they "
+            f"are left out of the loss, and scored like any other: {named}"
+        ]
+
+    def _report(self, found: dict[str, tuple[int, int]]) -> None:
+        self.too_short |= found
+        for id, (size, need) in found.items():
+            if (id, size, need) not in _REPORTED:
+                _REPORTED.add((id, size, need))
+                log.warning(
+                    "utterance %r has %d feature frames, but CTC needs %d for its transcript: it is left out of the "
+                    "loss, and scored like any other",
+                    id, size, need,
+                )  # fmt: skip
+
+
+
+def _count(scores: Tensor, reference: list[int]) -> Count:
+    substitutions, insertions, deletions = edits(reference, greedy(scores))
+    right = len(reference) - substitutions - deletions
+    return Count(right, len(reference), substitutions, insertions, deletions)

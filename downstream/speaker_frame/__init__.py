@@ -1,0 +1,1 @@
+"""Speaker classification with one linear layer a frame; see README.md."""

@@ -1,0 +1,1 @@
+"""Classification of utterances by any label, one linear layer on the mean over time; see README.md."""

@@ -1,0 +1,1 @@
+"""Classification of utterances by any label, one hidden layer on the mean over time; see README.md."""
