@@ -13,6 +13,7 @@ COMMANDS = {
     "cost": ("cost", "time and memory of every attention against length"),
     "speed": ("speed", "encoders side by side, inference and training"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
+    "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     if not given or given[0] in ("-h", "--help"):
         print("python -m s3prl_attention.benchmark COMMAND ... (COMMAND --help tells more)")
         for name, (_, what) in COMMANDS.items():
-            print(f"  {name:9} {what}")
+            print(f"  {name:14} {what}")
         return 0
     name, *rest = given
     if name not in COMMANDS:

@@ -92,7 +92,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add = parser.add_argument
     help_upstream = "attentions; mel alone runs the row without an encoder (default: all)"
     add("--upstream", nargs="+", default=[], metavar="NAME", help=help_upstream)
-    help_downstream = "tasks, or the group phone or speaker for all tasks of a kind (default: all)"
+    help_downstream = "tasks; phone, speakers or labels for all of a kind; a pattern such as '*_1hidden' (default: all)"
     add("--downstream", nargs="+", default=[], metavar="NAME", help=help_downstream)
     help_seed = "each pre-trains once and is probed with the first; the first is probed with each (default: 0)"
     add("--seed", nargs="+", type=int, default=[0], metavar="N", help=help_seed)

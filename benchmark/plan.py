@@ -81,7 +81,7 @@ def make_plan(request: Request) -> Plan:
         ValueError: for a wrong name, option or corpus.
     """
     upstreams = [UPSTREAMS.check(name) for name in request.upstreams or UPSTREAMS.names() if name != MEL]
-    tasks = _tasks(request.downstreams)
+    tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
     check_overrides(upstreams, request.overrides)
     check_device(request.device)
     studies = {name: load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)}
@@ -123,13 +123,6 @@ def turn(seeds: Sequence[int], seed: int, probe_seed: int) -> int:
     """The place of a pair of seeds: that of the later one of the two."""
     places = list(dict.fromkeys(seeds))
     return max(places.index(seed), places.index(probe_seed))
-
-
-def _tasks(names: Sequence[str]) -> tuple[str, ...]:
-    expand = getattr(downstream, "expand", None)  # groups and patterns
-    if names and expand:
-        return tuple(dict.fromkeys(expand(list(names))))
-    return tuple(dict.fromkeys(downstream.TASKS.check(name) for name in names or downstream.names()))
 
 
 def _refused(tasks: Sequence[str], speech: Speech, study: Study) -> dict[str, str]:

@@ -152,7 +152,7 @@ def test_a_dry_run_tells_plan_and_estimate_and_writes_nothing(synthetic_tiny, tm
     out = tmp_path / "out"
     words = ["--preset", "smoke", "--upstream", "mean_map", "--seed", "0", "1", "--out", str(out), "--dry-run"]
     before = sorted(tmp_path.rglob("*"))
-    assert main([*words, "--budget", "1h"]) == 0
+    assert main([*words, "--budget", "1h", "--downstream", *TASKS]) == 0
     assert sorted(tmp_path.rglob("*")) == before
     text = capsys.readouterr().out
     told = " ".join(text.split())

@@ -86,7 +86,8 @@ def test_the_digest_of_a_cell_hangs_on_nothing_in_benchmark(monkeypatch):
     assert not any("benchmark" in path.resolve().parts[-3:] for path in read)
 
 
-@pytest.mark.parametrize("names", [(), ("speaker", "speaker")])
-def test_tasks_come_once(names, synthetic_tiny, tmp_path):
-    plan = make_plan(Request("smoke", tmp_path, ("fixed_init",), names))
-    assert len(set(plan.tasks)) == len(plan.tasks) >= 1
+@pytest.mark.parametrize("words", [(), ("speaker", "speaker"), ("phone", "phone_linear")])
+def test_tasks_come_once_and_groups_are_opened(words, synthetic_tiny, tmp_path):
+    plan = make_plan(Request("smoke", tmp_path, ("fixed_init",), words))
+    assert list(plan.tasks) == (downstream.expand(words) if words else downstream.names())
+    assert len(set(plan.tasks)) == len(plan.tasks)
