@@ -4,7 +4,7 @@ Legend: N feature frames of all utterances of a batch, n labels (10 ms) of all o
 neighbouring labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -26,17 +26,21 @@ class FrameHead(Protocol):
         ...
 
 
-def layers(dim: int, num_classes: int, hidden: Sequence[int] = ()) -> nn.Module:
-    """Linear layers with ReLU in between: (..., D) -> (..., C).
+def layers(
+    dim: int, num_classes: int, hidden: Sequence[int] = (), activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Module:
+    """Linear layers with an activation in between: (..., D) -> (..., C).
 
     Args:
         dim: D.
         num_classes: C.
         hidden: sizes of the layers in between; none of them is a linear head.
+        activation: makes one.
     """
-    sizes = [dim, *hidden]
-    inner = [part for a, b in pairwise(sizes) for part in (nn.Linear(a, b), nn.ReLU())]
-    last = nn.Linear(sizes[-1], num_classes)
+    inner: list[nn.Module] = []
+    for size, following in pairwise([dim, *hidden]):
+        inner += [nn.Linear(size, following), activation()]
+    last = nn.Linear(hidden[-1] if hidden else dim, num_classes)
     return nn.Sequential(*inner, last) if inner else last
 
 

@@ -24,6 +24,9 @@ class Recognizer(nn.Module):
     frames say equal phones, and would cost CTC as many times more. An utterance that has fewer frames than its
     transcript needs has no CTC loss; it is named in a warning and in ``too_short``, and scored like any other.
 
+    The last layer starts at zero, so that an untrained head answers nothing; from random weights it would answer
+    another phone at almost every frame, and CTC takes long to unlearn that.
+
     Args:
         head: makes layers (..., D) -> (..., C) of ``(dim, num_classes)``.
         upstream_dim: D.
@@ -40,6 +43,9 @@ class Recognizer(nn.Module):
         super().__init__()
         del upstream_rate
         self.head = head(upstream_dim, num_classes)
+        *_, last = (part for part in self.head.modules() if isinstance(part, nn.Linear))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.too_short: dict[str, tuple[int, int]] = {}
 
     def forward(

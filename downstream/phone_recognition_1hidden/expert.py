@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from torch import nn
+
 from ..heads import HIDDEN, layers
 from ..recognizer import Recognizer
 from ..splits import phone_folds
@@ -18,12 +20,12 @@ INFO = TaskInfo(
     metric="phone error rate",
     higher_is_better=False,
     unit="phones",
-    head="768 hidden, ReLU, CTC",
+    head="768 hidden, ELU, CTC",
     reads="frames",
     needs="phones, with or without times",
     source="Graves et al. 2006 (CTC); SUPERB PR, Yang et al. 2021",
     chance="empty",
 )
 
-HEAD = partial(Recognizer, partial(layers, hidden=(HIDDEN,)))
+HEAD = partial(Recognizer, partial(layers, hidden=(HIDDEN,), activation=nn.ELU))
 DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, transcript, HEAD)

@@ -9,18 +9,15 @@ import torch
 from downstream_fixtures import PHONES, corpus, utterances
 from s3prl_attention import downstream
 from s3prl_attention.recipes.corpora import Corpus, PhoneAlignment, Utterance
-from s3prl_attention.recipes.corpora.corpus import PHONE_SET
 from torch import Tensor
 
 HERTZ = {"SIL": 0.0, "AA": 500.0, "B": 1500.0, "CH": 3500.0}
-SEGMENT_S = 0.2
+SEGMENT_S = 0.08
 
 
-def labelled(made: Corpus, seed: int = 0) -> Corpus:
-    """The same with a label ``x`` or ``y`` for every utterance, drawn at random."""
-    rng = np.random.default_rng(seed)
-    drawn = [("x", "y")[int(rng.integers(2))] for _ in made.utterances]
-    spoken = (replace(u, labels={"label": label}) for u, label in zip(made.utterances, drawn, strict=True))
+def labelled(made: Corpus) -> Corpus:
+    """The same with labels ``x`` and ``y`` by turns, which say nothing of the audio."""
+    spoken = (replace(u, labels={"label": "xy"[number % 2]}) for number, u in enumerate(made.utterances))
     return replace(made, utterances=tuple(spoken))
 
 
@@ -29,47 +26,48 @@ def small() -> Corpus:
     return labelled(corpus(utterances("test", ["a", "b", "c", "d"], each=6)))
 
 
-def random_phones(made: Corpus, seed: int = 0) -> Corpus:
-    """The same with phones that are drawn from all 40 for every 100 ms, without SIL."""
+def random_phones(made: Corpus, num_phones: int = 39, seed: int = 0) -> Corpus:
+    """The same with phones that are drawn from ``num_phones`` for every 100 ms; no silence."""
     rng = np.random.default_rng(seed)
 
     def drawn(utterance: Utterance) -> Utterance:
         edges_s = np.append(np.arange(0, utterance.num_frames, 10), utterance.num_frames) * 0.01
-        phones = rng.integers(1, len(PHONE_SET), size=len(edges_s) - 1).astype(np.int16)
+        phones = rng.integers(1, 1 + num_phones, size=len(edges_s) - 1).astype(np.int16)
         return replace(utterance, phones=PhoneAlignment(edges_s[:-1], edges_s[1:], phones))
 
-    return replace(made, utterances=tuple(map(drawn, made.utterances)), phone_set=PHONE_SET)
+    phone_set = ("SIL", *(f"P{number}" for number in range(num_phones)))
+    return replace(made, utterances=tuple(map(drawn, made.utterances)), phone_set=phone_set)
 
 
-def melodies(folder: Path, pitched: str, speakers: int = 4, each: int = 6) -> Corpus:
+def melodies(folder: Path, pitched: str, each: int = 12) -> Corpus:
     """WAV files of pure tones, whose pitch is the phone, the label of the utterance, or the speaker (``pitched``).
 
-    A phone lasts 0.2 s; no two neighbours are equal, and every melody has silence in it.
+    Four speakers. Melodies of phones are silent in between; the others hold one tone.
     """
     rng = np.random.default_rng(7)
     made = []
-    for speaker in range(speakers):
+    for speaker in range(4):
         for number in range(each):
             if pitched == "phone":
-                tune = [0, *(int(rng.integers(1, 4)) for _ in range(5)), 0]
-                tune = [note for note, before in zip(tune, [-1, *tune], strict=False) if note != before]
+                notes = [int(rng.integers(1, 4))]
+                while len(notes) < 6:
+                    notes.append(1 + (notes[-1] - 1 + int(rng.integers(1, 3))) % 3)  # another one
+                tune = [0, *(phone for note in notes for phone in (note, 0))]
                 hertz = [HERTZ[PHONES[note]] for note in tune]
             else:
                 tune = [1, 0, 1]
-                pitch_hz = 500.0 * (1 + 2 * (speaker if pitched == "speaker" else number % 3))
-                hertz = [pitch_hz, pitch_hz, pitch_hz]
+                hertz = [500.0 * (1 + 2 * (speaker if pitched == "speaker" else number % 3))] * len(tune)
+            clock_s = np.arange(int(SEGMENT_S * 16_000)) / 16_000
+            wave = np.concatenate([0.1 * np.sin(2 * np.pi * pitch * clock_s) for pitch in hertz])
             path = folder / f"s{speaker}-0-{number:04d}.wav"
-            span = int(SEGMENT_S * 16_000)
-            clock_s = np.arange(span) / 16_000
-            noise = 0.001 * rng.normal(size=span * len(tune))
-            wave = np.concatenate([0.1 * np.sin(2 * np.pi * pitch * clock_s) for pitch in hertz]) + noise
-            soundfile.write(path, wave, 16_000)
+            soundfile.write(path, wave + 0.001 * rng.normal(size=len(wave)), 16_000)
             edges_s = np.arange(len(tune) + 1) * SEGMENT_S
             phones = PhoneAlignment(edges_s[:-1], edges_s[1:], np.array(tune, dtype=np.int16))
-            labels = {"label": str(number % 3)}
+            subset = "all" if pitched == "speaker" else ("train", "train", "dev", "test")[speaker]
+            label = {"label": str(number % 3)}
             made.append(
                 Utterance(
-                    path.stem, path, 16_000, len(wave), f"s{speaker}", "0", "all", "", phones, labels=labels
+                    path.stem, path, 16_000, len(wave), f"s{speaker}", "0", subset, "", phones, labels=label
                 )
             )  # fmt: skip
     return corpus(made)

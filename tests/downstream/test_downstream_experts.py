@@ -1,72 +1,76 @@
-"""The two tasks as s3prl's runner calls them."""
+"""The tasks as s3prl's runner calls them."""
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from downstream_fixtures import PHONES, FakeUpstream, corpus, tones, utterances
+from downstream_fixtures import PHONES, FakeUpstream, tones, utterances
 from s3prl.upstream.interfaces import Featurizer
 from s3prl_attention import downstream
-from s3prl_attention.downstream.dataset import DataConfig, TaskData
-from s3prl_attention.recipes.corpora import Corpus
+from s3prl_attention.downstream.dataset import DataConfig, TaskData, WaveDataset
+from s3prl_attention.downstream.outcomes import Outcome
+from s3prl_attention.recipes.corpora import Corpus, read_audio
+from task_fixtures import batch, build, labelled, small
+from torch import Tensor
 from torch.nn import functional
 
-TASKS = ("phone_linear", "speaker")
+TASKS = downstream.names()
+POINTWISE = ("phone_linear", "phone_1hidden", "phone_2hidden", "speaker_frame")
 HERTZ = {"low": 500.0, "mid": 1500.0, "high": 2500.0}
-
-
-def build(task: str, made: Corpus, dim: int = 5, rate: int = 160, expdir: Path | None = None, **datarc):
-    module = downstream.load(task)
-    section = {"datarc": datarc, "modelrc": {}}
-    fold = module.folds(made)[datarc.get("fold", 0)]
-    return module.DownstreamExpert(dim, rate, downstream_expert=section, expdir=expdir, corpus=made, fold=fold)
-
-
-def batch(expert, made: Corpus, rate: int, num: int, dim: int = 5):
-    spoken = expert.data.fold.train[:num]
-    generator = torch.Generator().manual_seed(0)
-    features = [torch.randn(-(-u.num_frames * 160 // rate), dim, generator=generator) for u in spoken]
-    return features, [expert.label(u) for u in spoken], [u.id for u in spoken]
 
 
 @pytest.fixture
 def made() -> Corpus:
-    return corpus(utterances("test", ["a", "b", "c", "d"], each=6))
+    return small()
 
 
 @pytest.mark.parametrize("rate", [160, 320, 480])
-def test_phone_loss_is_the_cross_entropy_of_the_frame_under_each_label(made: Corpus, rate: int):
-    expert = build("phone_linear", made, rate=rate)
-    features, labels, ids = batch(expert, made, rate, 4)
+@pytest.mark.parametrize("task", POINTWISE)
+def test_frame_loss_is_the_cross_entropy_of_the_frame_under_each_label(made: Corpus, rate: int, task: str):
+    expert = build(task, made, rate=rate)
+    features, labels, ids = batch(expert, rate, 4)
     records: dict = defaultdict(list)
     loss = expert("train", features, labels, ids, records=records)
+    head = expert.model.head.layers
     logits = [
-        torch.stack([expert.model(x[min(int((i + 0.5) * 160 / rate), len(x) - 1)]) for i in range(len(y))])
+        torch.stack([head(x[min(int((i + 0.5) * 160 / rate), len(x) - 1)]) for i in range(len(y))])
         for x, y in zip(features, labels, strict=True)
     ]
     torch.testing.assert_close(loss, functional.cross_entropy(torch.cat(logits), torch.cat(labels)))
     correct = [int((part.argmax(-1) == y).sum()) for part, y in zip(logits, labels, strict=True)]
     speakers = {u.id: u.speaker for u in made.utterances}
-    expected = [(id, speakers[id], good, len(y)) for id, good, y in zip(ids, correct, labels, strict=True)]
-    assert [tuple(outcome) for outcome in records["outcomes"]] == expected
+    expected = [Outcome(id, speakers[id], good, len(y)) for id, good, y in zip(ids, correct, labels, strict=True)]
+    assert records["outcomes"] == expected
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_loss_does_not_depend_on_batch_mates(made: Corpus, task: str):
-    expert = build(task, made, rate=480)
-    features, labels, ids = batch(expert, made, 480, 5)
-    parts = [expert("train", [x], [y], [id], records=None) for x, y, id in zip(features, labels, ids, strict=True)]
-    weights = torch.tensor([float(len(y)) for y in labels])
-    whole = expert("train", features, labels, ids, records=None)
-    torch.testing.assert_close(whole, (torch.stack(parts) * weights).sum() / weights.sum())
+def test_loss_gradients_and_outcomes_do_not_depend_on_batch_mates(made: Corpus, task: str):
+    expert = build(task, made, rate=160)
+    features, labels, ids = batch(expert, 160, 5)
+    assert len({len(x) for x in features}) > 1, "or nothing would be padded"
+    weights = [len(y) / sum(map(len, labels)) for y in labels]
+
+    def run(rows: list[int]) -> tuple[list[Tensor], list[Outcome]]:
+        records: dict = defaultdict(list)
+        given = [features[i] for i in rows], [labels[i] for i in rows], [ids[i] for i in rows]
+        loss = expert("train", *given, records=records)
+        return [loss.detach(), *torch.autograd.grad(loss, list(expert.parameters()))], records["outcomes"]
+
+    alone = [run([row]) for row in range(5)]
+    together, outcomes = run([0, 1, 2, 3, 4])
+    for whole, *parts in zip(together, *(values for values, _ in alone), strict=True):
+        expected = torch.stack([weight * part for weight, part in zip(weights, parts, strict=True)]).sum(0)
+        torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
+    assert outcomes == [outcome for _, found in alone for outcome in found]
 
 
 def test_speaker_takes_frames_or_their_mean(made: Corpus):
     expert = build("speaker", made)
-    features, labels, ids = batch(expert, made, 160, 6)
+    features, labels, ids = batch(expert, 160, 6)
     pooled = [x.mean(0, keepdim=True) for x in features]
     frames: dict = defaultdict(list)
     means: dict = defaultdict(list)
@@ -80,26 +84,30 @@ def test_speaker_takes_frames_or_their_mean(made: Corpus):
 def test_gradients_reach_head_and_features(made: Corpus):
     for task in TASKS:
         expert = build(task, made)
-        features, labels, ids = batch(expert, made, 160, 2)
+        for parameter in expert.parameters():  # the last layer of a recogniser starts at zero
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+        features, labels, ids = batch(expert, 160, 2)
         features = [x.requires_grad_() for x in features]
         expert("train", features, labels, ids, records=None).backward()
-        assert all(bool((p.grad != 0).any()) for p in expert.parameters())
-        assert all(bool((x.grad != 0).any()) for x in features if x.grad is not None)
-        assert all(x.grad is not None for x in features)
+        assert all(bool((p.grad != 0).any()) for p in expert.parameters()), task
+        assert all(x.grad is not None and bool((x.grad != 0).any()) for x in features), task
 
 
-def test_features_that_do_not_fit_the_labels_name_the_utterance(made: Corpus):
-    expert = build("phone_linear", made, rate=480)
-    features, labels, ids = batch(expert, made, 160, 1)  # three times too many
+@pytest.mark.parametrize("task", [*POINTWISE, "phone_concat"])
+def test_features_that_do_not_fit_the_labels_name_the_utterance(made: Corpus, task: str):
+    expert = build(task, made, rate=480)
+    features, labels, ids = batch(expert, 160, 1)  # three times too many
     with pytest.raises(ValueError, match=f"utterance '{ids[0]}': .*check upstream_rate"):
         expert("train", features, labels, ids, records=None)
 
 
-def test_an_unknown_speaker_is_refused(made: Corpus):
-    expert = build("speaker", made)
-    stranger = utterances("test", ["e"])[0]
-    with pytest.raises(ValueError, match="speaker 'e' of e-9-0000 is not in train"):
-        expert.label(stranger)
+def test_an_unknown_speaker_or_label_is_refused(made: Corpus):
+    stranger = replace(utterances("test", ["e"])[0], labels={"label": "z"})
+    for task in ("speaker", "speaker_frame"):
+        with pytest.raises(ValueError, match="speaker 'e' of e-9-0000 is not in train"):
+            build(task, made).label(stranger)
+    with pytest.raises(ValueError, match="label 'z' of e-9-0000 is not in train"):
+        build("utterance_label", made).label(stranger)
 
 
 class Scalars:
@@ -115,7 +123,7 @@ class Scalars:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_call_sequence_of_s3prls_runner(task: str, tmp_path: Path):
     """Build, loop over the train loader, evaluate dev and test, log, as ``s3prl.downstream.runner`` does."""
-    made = tones(tmp_path, HERTZ)
+    made = labelled(tones(tmp_path, HERTZ))
     upstream = FakeUpstream(1).eval()
     featurizer = Featurizer(upstream, "hidden_states", upstream_device="cpu")
     expdir = tmp_path / "exp"
@@ -164,15 +172,16 @@ def test_the_call_sequence_of_s3prls_runner(task: str, tmp_path: Path):
             saved.append((split, names))
     assert saved[0] == ("dev", ["best-states-dev.ckpt"])
     assert all(names == [] for split, names in saved if split == "test"), "test must never choose a checkpoint"
-    assert {name for name, _, _ in logger.values} == {f"{task}/{split}-acc" for split in ("train", "dev", "test")}
+    short = "acc" if downstream.load(task).INFO.higher_is_better else "err"
+    assert {name for name, _, _ in logger.values} == {f"{task}/{split}-{short}" for split in ("train", "dev", "test")}
     lines = (expdir / "log.log").read_text().splitlines()
     assert len(lines) == 9
-    assert lines[1].startswith(f"best|{task}/dev|step:0|acc:")
+    assert lines[1].startswith(f"best|{task}/dev|step:0|{short}:")
 
 
 def test_the_best_dev_score_survives_a_resume(made: Corpus):
     expert, resumed = build("speaker", made), build("speaker", made)
-    features, labels, ids = batch(expert, made, 160, 6)
+    features, labels, ids = batch(expert, 160, 6)
     records: dict = defaultdict(list)
     expert("dev", features, labels, ids, records=records)
     assert expert.log_records("dev", records, None, 1) == ["best-states-dev.ckpt"]
@@ -199,7 +208,7 @@ def test_the_task_loads_the_corpus_that_its_yaml_names(synthetic_tiny: Corpus):
     section = {"datarc": {"corpus": "synthetic", "size": "tiny"}}
     expert = downstream.load("phone_linear").DownstreamExpert(4, 160, section, None)
     assert expert.data.corpus.fingerprint == synthetic_tiny.fingerprint
-    assert expert.model.out_features == len(synthetic_tiny.phone_set) == 40
+    assert expert.model.head.layers.out_features == len(synthetic_tiny.phone_set) == 40
     waves, labels, ids = next(iter(expert.get_dataloader("dev")))
     assert len(waves) == len(labels) == len(ids) == 8
     for wave, label in zip(waves, labels, strict=True):
@@ -216,6 +225,22 @@ def test_mistakes_in_the_yaml_are_told_at_once(made: Corpus):
     assert DataConfig.read({"subsets": ["a"]}).subsets == ("a",)
 
 
-def test_the_phone_head_has_one_output_a_phone(made: Corpus):
-    assert build("phone_linear", made).model.out_features == len(PHONES)
-    assert build("speaker", made).model.out_features == 4
+def test_a_part_of_a_file_is_heard_alone(tmp_path: Path):
+    whole = tones(tmp_path, HERTZ).utterances[0]
+    part = replace(whole, start_sample=800, num_samples=1600, whole=False)
+    heard, _, _ = WaveDataset([part], lambda _: torch.zeros(1))[0]
+    assert torch.equal(heard, read_audio(whole.path)[800:2400])
+
+
+def test_the_head_has_one_output_a_class(made: Corpus):
+    assert build("phone_linear", made).model.head.layers.out_features == len(PHONES)
+    assert build("phone_concat", made).model.head.linear.out_features == len(PHONES)
+    assert build("phone_recognition", made).model.head.out_features == len(PHONES), "a blank in place of silence"
+    assert build("speaker", made).model.head.out_features == 4
+    assert build("utterance_label", made).model.head.out_features == 2
+
+
+def test_frames_of_a_speaker_are_counted_at_10_ms_whatever_the_frame_rate(made: Corpus):
+    expert = build("speaker_frame", made, rate=480)
+    spoken = expert.data.fold.train[0]
+    assert expert.label(spoken).tolist() == [expert.targets.classes.index(spoken.speaker)] * spoken.num_frames
