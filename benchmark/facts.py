@@ -24,12 +24,12 @@ def reading(table: Sequence[Row]) -> list[str]:
     ranked = [row for row in scored if row.ranks is not None]
     if len(ranked) > 1:
         few = min(row.num_speakers or 0 for row in ranked) < FEWEST_CLUSTERS
-        told = f" With fewer than {FEWEST_CLUSTERS} test speakers no two rows can be told apart." if few else ""
-        missing = "" if ranked[0].compared_to else f" No differences: neither {BASELINE} nor {REFERENCE} has a score."
+        unmatched = f"No differences: neither {BASELINE} nor {REFERENCE} has a score."
         lines += [
-            "Ranks of this table hold together at 95 %; = cannot be told from the best. Like intervals and differences "
-            "they tell what other speakers could change; what other seeds could is the spread beside the seeds."
-            f"{told}{missing}",
+            "Ranks of a table hold together at 95 %; = cannot be told from the best. Like intervals and differences "
+            "they tell what other speakers could change; what other seeds could is the spread beside the seeds.",
+            *([f"With fewer than {FEWEST_CLUSTERS} test speakers no two rows can be told apart."] if few else []),
+            *([] if ranked[0].compared_to else [unmatched]),
             *([] if few else _smallest(scored)),
         ]
     baseline = join(row.baseline for row in scored if row.baseline)

@@ -14,9 +14,11 @@ EMPTY = "No finished cell yet."
 
 def terminal(rows: Sequence[Row], width: int = 120) -> str:
     """The tables as plain text, at most ``width`` characters wide where leaving out columns can do that; which ones is
-    said below each table."""
-    lines = []
-    for table in by_table(rows):
+    said below each table, and what holds for all tables once at the end."""
+    lines, tables = [], by_table(rows)
+    below = [_below(table, rows, width) for table in tables]
+    common = [note for note in below[0] if all(note in notes for notes in below)] if len(below) > 1 else []
+    for table, notes in zip(tables, below, strict=True):
         lines += _wrapped(heading(table, rows), width)
         scored = any(row.score is not None for row in table)
         texts = _fitting(table, width) if scored else {}
@@ -24,13 +26,22 @@ def terminal(rows: Sequence[Row], width: int = 120) -> str:
         for first, *others in zip(*texts.values(), strict=True):
             padded = [first.ljust(widths[0]), *(text.rjust(w) for text, w in zip(others, widths[1:], strict=True))]
             lines.append("  ".join(padded).rstrip())
-        left_out = [column.title for column in columns(table) if scored and column.title not in texts]
-        left_out += ["scores and times by utterance length"] if length_table(table) else []
-        notes = [f"Not here, but in leaderboard.md: {', '.join(left_out)}."] if left_out else []
-        for note in [*reading(table), *notes, *remarks(table), *_apart(table, rows)]:
-            lines += _wrapped(note, width)
+        for note in notes:
+            lines += [] if note in common else _wrapped(note, width)
         lines.append("")
+    for number, note in enumerate(common):
+        lines += _wrapped(f"{'' if number else 'Of all tables: '}{note}", width)
+    lines += [""] if common else []
     return "\n".join(lines) if lines else f"{EMPTY}\n"
+
+
+def _below(table: Sequence[Row], rows: Sequence[Row], width: int) -> list[str]:
+    """What is told below a table in the terminal."""
+    shown = _fitting(table, width) if any(row.score is not None for row in table) else None
+    left_out = [column.title for column in columns(table) if shown is not None and column.title not in shown]
+    left_out += ["scores and times by utterance length"] if length_table(table) else []
+    notes = [f"Not here, but in leaderboard.md: {', '.join(left_out)}."] if left_out else []
+    return [*reading(table), *notes, *remarks(table), *_apart(table, rows)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
