@@ -15,25 +15,25 @@ from s3prl_attention.upstream.mel import MelExpert
 from task_fixtures import labelled, melodies, random_phones
 
 TASKS = downstream.names()
-BLIND = {"phone": 1 / 39, "speaker": 1 / 10, "label": 1 / 2}  # accuracy to expect on labels like those of ``noise``
+BLIND = {"phone": 1 / 4, "speaker": 1 / 10, "label": 1 / 2}  # accuracy to expect on labels like those of ``noise``
 DISJOINT = [*downstream.expand(["phone"]), *downstream.expand(["labels"])]
 
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, FrameStore]:
     """Ten speakers; phones, labels and hidden states are drawn at random."""
-    made = random_phones(labelled(corpus(utterances("x", list("abcdefghij"), each=8, seed=1))), num_phones=39)
+    made = labelled(corpus(utterances("x", list("abcdefghij"), each=8, seed=1)))
     return made, store(tmp_path_factory.mktemp("noise") / "states", made, seed=4)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_where_labels_are_independent_of_the_audio_the_score_is_chance(task: str, noise: tuple[Corpus, FrameStore]):
-    """Phones to recognise are drawn from so many that blind answers hit none; of 39 they would, and beat empty ones."""
+    """Phones to recognise are drawn from so many that blind answers hit none; of few they would, and beat empty ones."""
     made, states = noise
     info = downstream.load(task).INFO
     recognition = info.unit == "phones"
     if recognition:
-        made = random_phones(made, num_phones=300)
+        made = random_phones(made, 300)
     num_epochs = 10 if task == "phone_recognition" else 1  # a linear head takes longer to answer nothing
     settings = ProbeSettings(num_epochs=num_epochs, learning_rates=[0.003])
     result = probe(task, made, states, settings=settings)
@@ -43,7 +43,7 @@ def test_where_labels_are_independent_of_the_audio_the_score_is_chance(task: str
     if recognition:
         correct = [n - good + more for n, good, more in zip(total, correct, insertions, strict=True)]  # errors
     chance = 1.0 if recognition else BLIND[info.kind]
-    interval = clustered_interval(correct, total, speaker)
+    interval = clustered_interval(correct, total, speaker, level=0.99)  # ten tasks are asked at once
     assert interval is not None
     assert interval[0] <= chance <= interval[1], (result.test, interval)
     assert result.chance == pytest.approx(chance, abs=0.02), "guessing, as it stands beside the score"
