@@ -28,7 +28,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, FrameStore]
 
 @pytest.mark.parametrize("task", TASKS)
 def test_where_labels_are_independent_of_the_audio_the_score_is_chance(task: str, noise: tuple[Corpus, FrameStore]):
-    """Phones to recognise are drawn from so many that blind answers hit none; of few they would, and beat empty ones."""
+    """Phones come from so many that a blind answer hits none: of few it would, and score better than an empty one."""
     made, states = noise
     info = downstream.load(task).INFO
     recognition = info.unit == "phones"
