@@ -51,7 +51,7 @@ class ProbeSettings:
 
     num_epochs: int = 30
     patience: int = 5
-    learning_rates: list[float] = field(default_factory=lambda: [1e-3, 3e-3, 1e-2])
+    learning_rates: list[float] = field(default_factory=lambda: [2e-3, 1e-2, 5e-2])
     weight_decay: float = 1e-2
     averaging: float = 0.9
     batch_frames: int = 4096
