@@ -1,11 +1,12 @@
 """Lineage of a cell as text, and a command that leads to the same cell again."""
 
+import re
 import shlex
 
 import numpy as np
 import pytest
 import soundfile
-from benchmark_fixtures import failed, make_cell, save
+from benchmark_fixtures import failed, make_cell, outcomes, save
 from s3prl_attention.benchmark import explain, remake
 from s3prl_attention.benchmark.cell import Cell, write_skipped
 from s3prl_attention.benchmark.cli import _parse, request_of
@@ -49,6 +50,17 @@ def test_an_older_cell_is_explained_too(tmp_path):
     probe = {"probe__tried": None, "probe__chosen": None, "probe__chosen_on": None}
     path = save(tmp_path, make_cell(**probe))
     assert "chosen" not in lines_of(explain.explain(read_cell(path), path))
+
+
+def test_the_interval_of_an_error_rate_is_of_its_errors(tmp_path):
+    lines = [{**line, "insertions": int(line["utterance"] == "u7")} for line in outcomes(0.8)]
+    changes = {"task__higher_is_better": False, "scores__test": 0.205}
+    path = save(tmp_path, make_cell(**changes), lines=lines)
+    told = lines_of(explain.explain(read_cell(path), path))["scores"]
+    low, high = (float(number) for number in re.findall(r"[(]95 %: ([\d.]+) to ([\d.]+)[)]", told)[0])
+    assert low < 20.5 < high < 50
+    save(tmp_path, make_cell(**changes | {"scores__test": 0.3}), lines=lines)
+    assert "no interval: " in lines_of(explain.explain(read_cell(path), path))["scores"]
 
 
 def test_what_has_changed_since_is_told(tmp_path):
