@@ -94,7 +94,7 @@ def test_the_printed_command_leads_to_the_same_cell(words, synthetic_tiny, tmp_p
     words = ["--preset", "smoke", *[root if word == "CORPUS" else word for word in words], "--out", str(tmp_path / "o")]
     plan = make_plan(request_of(*_parse(words)))
     for cell in {id(cell): cell for cell in (plan.cells[0], plan.cells[-1])}.values():
-        write_skipped(cell, "made for a test", plan.speech, plan.request.overrides, 1, plan.request.out)
+        write_skipped(cell, "made for a test", plan.speech, plan.request.overrides, 1, "cpu", plan.request.out)
         path = plan.path(cell)
         found, _ = find_cell(str(path), tmp_path)
         assert remake.obstacles(found) == []
@@ -108,7 +108,7 @@ def test_the_printed_command_leads_to_the_same_cell(words, synthetic_tiny, tmp_p
 def test_a_change_of_code_or_preset_is_an_obstacle(synthetic_tiny, tmp_path, monkeypatch):
     plan = make_plan(request_of(*_parse(["--preset", "smoke", "--upstream", "fixed_init", "--out", str(tmp_path)])))
     cell: Cell = plan.cells[0]
-    write_skipped(cell, "made for a test", plan.speech, (), 1, tmp_path)
+    write_skipped(cell, "made for a test", plan.speech, (), 1, "cpu", tmp_path)
     found = read_cell(plan.path(cell))
     found["config"]["pretrain"]["steps"] = 77
     assert remake.obstacles(found) == ["its configuration differs in pretrain.steps"]
