@@ -100,7 +100,8 @@ class PhoneAlignment:
 class Utterance:
     """One recording, or a part of one: ``num_samples`` of one channel from ``start_sample`` on, at ``sample_rate_hz``.
 
-    ``content`` changes when the audio does (a checksum of the samples, or the file's size in bytes); 0 if unknown.
+    ``content`` changes when the audio does (a checksum, or of FLAC in LibriSpeech layout the size in bytes); 0 if
+    unknown.
     ``split`` is ``train``, ``dev`` or ``test`` where the corpus assigns utterances itself, else empty. ``labels`` are
     further facts by name, for example ``language``; the one called ``label`` is what tasks of that kind ask for.
     ``phone_names`` are phones without times, for recognition only; empty when there are none or ``phones`` has them.

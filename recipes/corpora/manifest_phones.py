@@ -20,13 +20,15 @@ Phones = tuple[PhoneAlignment | None, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a file that is one utterance: ``num_samples`` from ``start_sample`` on, of ``file_samples``."""
+    """The part of a file that is one utterance: ``num_samples`` from ``start_sample`` on, of ``file_samples``; the
+    whole file's ``content``."""
 
     file: AudioFile
     sample_rate_hz: int
     start_sample: int
     num_samples: int
     file_samples: int
+    content: int
 
     @property
     def seconds(self) -> float:

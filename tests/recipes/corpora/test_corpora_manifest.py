@@ -266,6 +266,31 @@ def test_options_that_a_corpus_does_not_take_are_refused(folder: Path) -> None:
     assert load_corpus("manifest", path, shared_speakers=True).shared_speakers
 
 
+@pytest.mark.parametrize("where", ["start", "middle", "end"])
+def test_audio_that_changes_in_place_changes_the_fingerprint(folder: Path, where: str) -> None:
+    lines = ["path,speaker", "clips/a.wav,anna", "clips/b.wav,ben"]
+    before, path = load(folder, *lines), folder / "clips" / "a.wav"
+    size_bytes = path.stat().st_size
+    at = {"start": 1_000, "middle": size_bytes // 2, "end": size_bytes - 9}[where]
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(1, 1))
+    assert path.stat().st_size == size_bytes
+    assert load(folder, *lines).speech_fingerprint != before.speech_fingerprint
+
+
+def test_two_folders_with_one_manifest_and_equal_sizes_are_two_corpora(folder: Path, tmp_path: Path) -> None:
+    lines = ["path,speaker", "clips/a.wav,anna"]
+    other = tmp_path / "other" / "speech"
+    (other / "clips").mkdir(parents=True)
+    soundfile.write(other / "clips" / "a.wav", np.zeros((32_000, 2)), 16_000, subtype="PCM_16")
+    assert (other / "clips" / "a.wav").stat().st_size == (folder / "clips" / "a.wav").stat().st_size
+    assert load(other, *lines).speech_fingerprint != load(folder, *lines).speech_fingerprint
+
+
 def test_moving_the_folder_keeps_the_fingerprint_and_new_audio_changes_it(folder: Path, tmp_path: Path) -> None:
     lines = ["path,speaker,mood", "clips/a.wav,anna,x", "clips/b.wav,ben,y"]
     before = load(folder, *lines)
