@@ -39,6 +39,8 @@ ARPABET = (
     *("L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 PHONE_SET = (SIL, *ARPABET)  # the 40 classes, in the order of their ids
+SPLITS = ("train", "dev", "test")
+TOLD = 3  # names, or mistakes of one kind, in a message; all are counted
 
 
 def near_names(word: str, known: Iterable[str]) -> str:

@@ -241,7 +241,7 @@ def test_without_an_assigned_dev_some_speakers_of_train_are_dev():
     assert dev == {"s05", "s15", "s25"}
     assert dev.isdisjoint(u.speaker for u in fold.train)
     assert {u.id for u in (*fold.train, *fold.dev)} == by_split(made)["train"]
-    assert "no dev is assigned: 3 speakers of train are dev" in fold.split
+    assert "speaker-disjoint; no dev is assigned: 3 speakers of train are dev" in fold.split
     assert phone_folds(made) == [fold]
 
 
@@ -254,7 +254,11 @@ def test_dev_speakers_leave_every_class_in_train():
     only = with_labels(made, s0="x", s1="y", t="x/y")
     (fold,) = label_folds(only)
     assert len(fold.dev) == 1
-    assert "1 utterances of train are dev, spread over its speakers" in fold.split
+    assert fold.split == (
+        "assigned by the column split: test shares no speaker, but 1 of the 1 speakers of dev are in train too; no dev "
+        "is assigned: 1 utterances of train are dev, spread over its speakers; 40 utterances without a label are left "
+        "out"
+    )
     assert {u.labels["label"] for u in fold.train} == {"x", "y"}
 
 

@@ -173,6 +173,10 @@ HEADERS = [
     ("path;speaker", ["no column 'path'", "known: path;speaker", "separated by commas"]),
     ("path,speaker,text,text", ["column 'text' comes twice"]),
     ("path,speaker,", ["a column has no name"]),
+    ("path,speaker,Split", ["column 'Split' looks like 'split': call it that, or otherwise if it is a label"]),
+    ("path,speaker,splits,Start", ["'splits' looks like 'split'", "'Start' looks like 'start'"]),
+    ("path,speaker,spilt,start_s,phone", ["looks like 'split'", "looks like 'start'", "'phone' looks like 'phones'"]),
+    ("path,speaker,PATH", ["column 'PATH' looks like 'path'"]),
 ]
 
 
@@ -182,6 +186,13 @@ def test_a_header_that_lacks_something_is_told_with_what_is_there(
 ) -> None:
     message = refused(folder, header, "clips/a.wav,anna")
     assert all(part in message for part in says), message
+
+
+def test_a_label_may_resemble_a_reserved_name(folder: Path) -> None:
+    lines = ["path,speaker,state,phone,speaker_sex", "clips/a.wav,anna,calm,AA,f"]
+    assert load(folder, *lines, label="phone").utterances[0].labels["label"] == "AA"
+    lines = ["path,speaker,phone,phones", "clips/a.wav,anna,AA,AA B"]
+    assert load(folder, *lines).utterances[0].labels == {"phone": "AA"}, "the column that it resembles is there"
 
 
 ROWS = [
