@@ -321,9 +321,24 @@ def named_corpus(data: DataConfig) -> Corpus:
 
 
 def pretrain_part(corpus: Corpus, subsets: Sequence[str]) -> Corpus:
-    """The subsets to pre-train on: those named, else all called train*, else all."""
-    train = [name for name in corpus.subsets() if name.startswith("train")]
-    return corpus.select(*(subsets or train or corpus.subsets()))
+    """The part to pre-train on: the subsets named, else all called train*, else all.
+
+    Where none are named, utterances that the corpus assigns to test are left out. The part's fingerprint, under which
+    checkpoints and features are filed, follows the utterances that are left.
+
+    Raises:
+        ValueError: for an unknown subset, or when nothing is left.
+    """
+    if subsets:
+        return corpus.select(*subsets)
+    part = corpus.select(*([name for name in corpus.subsets() if name.startswith("train")] or corpus.subsets()))
+    kept = tuple(utterance for utterance in part.utterances if utterance.split != "test")
+    if not kept:
+        raise ValueError(
+            f"all utterances of corpus {corpus.name!r} that could be pre-trained on are assigned to test: assign some "
+            f"to train, or name subsets with data.pretrain_subsets"
+        )
+    return replace(part, utterances=kept)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

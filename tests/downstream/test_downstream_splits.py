@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from downstream_fixtures import corpus, utterances
 from s3prl_attention.downstream.splits import SPLITS, Fold, check_fold, label_folds, phone_folds, speaker_folds
@@ -174,6 +175,21 @@ def test_phones_without_times_count_where_times_are_not_asked_for():
         phone_folds(made)
     with pytest.raises(NotApplicable, match=r"has no phones, which phone recognition learns from.*column phones"):
         phone_folds(corpus(utterances("x", ["e"], aligned=False)), times=False)
+
+
+def test_an_utterance_of_silence_only_is_not_recognised():
+    made = corpus(utterances("x", ["a", "b", "c"]))
+    first, second, *others = made.utterances
+    still = replace(first, phones=replace(first.phones, phone=np.zeros_like(first.phones.phone)))
+    named = replace(second, phones=None, phone_names=("SIL", "SIL"))
+    quiet = replace(made, utterances=(still, named, *others))
+    for fold in phone_folds(quiet, times=False):
+        assert {u.id for split in SPLITS for u in fold.utterances(split)} == {u.id for u in others}
+        assert "2 utterances of silence only are left out" in fold.split
+    assert first.id in {u.id for fold in phone_folds(quiet) for u in fold.test}, "its frames can be told"
+    assert "silence only" not in phone_folds(made, times=False)[0].split
+    with pytest.raises(NotApplicable, match="has no phones"):
+        phone_folds(replace(made, utterances=(still, named)), times=False)
 
 
 def assigned(*parts: tuple[str, list[str]], each: int = 5, shared: bool = False, **kw: Any) -> Corpus:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -398,6 +399,23 @@ def test_the_subsets_to_train_on(corpus, tmp_path):
     assert pretrain_part(both, ["dev-clean"]).subsets() == ["dev-clean"]
     with pytest.raises(ValueError, match="did you mean 'dev-clean'"):
         pretrain_part(both, ["dev-clear"])
+
+
+def test_what_is_assigned_to_test_is_not_pretrained_on(corpus):
+    splits = ["train", "test", "", "dev"]
+    assigned = replace(
+        corpus,
+        utterances=tuple(replace(u, split=splits[number % 4]) for number, u in enumerate(corpus.utterances)),
+        assigned_by="the split lists",
+    )
+    part = pretrain_part(assigned, [])
+    assert [u.id for u in part.utterances] == [u.id for u in assigned.utterances if u.split != "test"]
+    assert part.speech_fingerprint != corpus.speech_fingerprint
+    assert pretrain_part(assigned, assigned.subsets()).utterances == assigned.utterances, "as named"
+    assert pretrain_part(corpus, []).speech_fingerprint == corpus.speech_fingerprint
+    none = replace(assigned, utterances=tuple(replace(u, split="test") for u in assigned.utterances))
+    with pytest.raises(ValueError, match="are assigned to test: assign some to train"):
+        pretrain_part(none, [])
 
 
 # --- the command
