@@ -192,11 +192,17 @@ class Corpus:
     @cached_property
     def speech_fingerprint(self) -> str:
         """Like ``fingerprint``, but the same whatever ``split``, ``labels`` and ``phone_names`` are: features and
-        pre-training, which read none of these, are filed under it."""
+        pre-training, which read none of these, are filed under it.
+
+        ``subset`` enters, and a manifest without such a column takes it from the split. Of an assigned corpus,
+        pre-training takes a part, of which the split decides what is in it.
+        """
         return self._fingerprint(with_labels=False)
 
     def _fingerprint(self, *, with_labels: bool) -> str:
-        digest = hashlib.sha256(repr(self.phone_set).encode())
+        # the classes of names without times are for recognition only, like the names
+        named = self.phone_set if with_labels or any(u.phones is not None for u in self.utterances) else ()
+        digest = hashlib.sha256(repr(named).encode())
         for u in self.utterances:
             row = (u.id, u.num_samples, u.sample_rate_hz, u.content, u.speaker, u.chapter, u.subset, u.phones is None)
             digest.update(repr(row).encode())
