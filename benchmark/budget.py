@@ -53,6 +53,10 @@ class Budget:
         """The steps of a cell that have not been done in this run either."""
         return [step for step in self.steps.get(path, ()) if step not in self._done]
 
+    def untimed(self, path: Path) -> bool:
+        """Whether a cell still needs the timing lane."""
+        return any(step.kind == "timing" for step in self.missing(path))
+
     def need_s(self, steps: Iterable[Step]) -> float:
         """Seconds that steps will take, at the pace of those of their kind that are done."""
         return sum(self.estimate.seconds[step] * self._pace(step) for step in steps)
@@ -73,27 +77,33 @@ class Budget:
                 chosen.append(path)
         return chosen
 
-    def note(self, steps: Sequence[Step], real_s: float) -> None:
-        """These steps, all of one phase, took ``real_s`` together."""
-        expected_s = sum(self.estimate.seconds.get(step, 0.0) for step in steps)
+    def mark(self, steps: Iterable[Step]) -> None:
+        """These steps are done, but what they took says nothing about the pace of others."""
         self._done.update(steps)
-        if steps and math.isfinite(expected_s):
+
+    def note(self, steps: Sequence[Step], real_s: float) -> None:
+        """These steps, all of one phase, are done and took ``real_s`` together, which sets the pace of their phase, if
+        they were all measured: what could not be counts as 0 s, or as infinite."""
+        self.mark(steps)
+        expected_s = [self.estimate.seconds.get(step, 0.0) for step in steps]
+        if steps and all(0 < seconds < math.inf for seconds in expected_s):
             phase = min((_phase(step) for step in steps), key=lambda phase: phase != TRAINING)
             real, expected = self._clocked.get(phase, (BLUR_S, BLUR_S))
-            self._clocked[phase] = (real + real_s, expected + expected_s)
+            self._clocked[phase] = (real + real_s, expected + sum(expected_s))
 
     def reason(self, path: Path, every: Iterable[Path]) -> str:
-        """Why a cell is not made, and with what it would be; ``every``: the cells that are not made so far."""
+        """Why a cell is not made once the timing lane is over, and with what it would be; ``every``: the cells that are
+        not made so far."""
         need_s = self.need_s(self.missing(path))
         if not math.isfinite(need_s):
             return f"budget {told(self.total_s)}: measuring was stopped after half of it, before {path.name} came"
         whole_s = self.need_s({step for other in every for step in self.missing(other)})
         again_s = 1.1 * (self.estimate.measured_s + whole_s)  # the next run measures anew
         wanted = f"--budget {math.ceil(again_s / 60)}m" if math.isfinite(again_s) else "a larger --budget"
-        return (
-            f"budget {told(self.total_s)}: this cell needs about {told(need_s)}, more than was left; {wanted}, or no "
-            f"budget, makes all that is missing"
-        )
+        why = f"this cell needs about {told(need_s)}, more than was left"
+        if self.untimed(path):
+            why = "its upstream was not timed, because it did not seem to fit at the start"
+        return f"budget {told(self.total_s)}: {why}; {wanted}, or no budget, makes all that is missing"
 
     def _pace(self, step: Step) -> float:
         real, expected = self._clocked.get(_phase(step), (1.0, 1.0))

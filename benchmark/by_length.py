@@ -14,8 +14,9 @@ from .rows import Row
 from .statistics import clustered_interval
 
 READING = (
-    "By utterance length: items are the scored test items; padding is the share of it in the batches from which hidden "
-    "states were extracted, over all splits; RTF is that of features and encoder on utterances of this length."
+    "By utterance length: items are the scored test items; padding is the share of it in batches of all utterances "
+    "that the tasks of the run read, over all splits, as hidden states are extracted from them; RTF is that of "
+    "features, timed at one length, and of the encoder on utterances of this length: a row without an encoder has none."
 )
 OWN_COLUMNS = ("corpus", "preset", "downstream", "table", "upstream", "label")
 SCORE_COLUMNS = ("utterances", "items", "score", "interval_low", "interval_high", "padding_waste")

@@ -13,6 +13,7 @@ from ..downstream.probe import probe
 from ..recipes.config import as_overrides
 from ..recipes.corpora.cache_room import told
 from .prepare import Speech, load_speech, prepare
+from .scored import points
 from .settings import Study, load_study
 from .statistics import clustered_interval
 
@@ -49,7 +50,7 @@ def difference(task: str, first: Iterable[Mapping[str, Any]], second: Iterable[M
     pairs = [(row, rows[row["fold"], row["utterance"]]) for row in first]
     assert len(pairs) == len(rows), "both sides score the same utterances"
     higher_is_better = downstream.load(task).INFO.higher_is_better
-    gaps = [_points(a, higher_is_better) - _points(b, higher_is_better) for a, b in pairs]
+    gaps = [points(a, higher_is_better) - points(b, higher_is_better) for a, b in pairs]
     totals = [a["total"] for a, _ in pairs]
     speakers = [a["speaker"] for a, _ in pairs]
     interval = clustered_interval(gaps, totals, speakers)
@@ -60,8 +61,3 @@ def difference(task: str, first: Iterable[Mapping[str, Any]], second: Iterable[M
 def percent(score: float) -> str:
     """``12.3 %``."""
     return f"{100 * score:.1f} %"
-
-
-def _points(row: Mapping[str, Any], higher_is_better: bool) -> float:
-    """What an utterance adds to the numerator of its score: right items, or where lower is better the errors."""
-    return row["correct"] if higher_is_better else row["total"] - row["correct"] + row["insertions"]

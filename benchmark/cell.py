@@ -14,7 +14,7 @@ from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
 from .environment import describe
 from .prepare import Prepared, Speech, digest, lineage
-from .result_files import SCHEMA, cell_path, read_cell, write_cell, write_utterances
+from .result_files import SCHEMA, NoCell, cell_path, read_cell, write_cell, write_utterances
 from .settings import MEL, Study, difference
 from .sources import source_hash, task_hash
 from .stopwatch import Record
@@ -58,10 +58,11 @@ class Cell:
 
 
 def status(path: Path) -> str:
-    """What the result file says; ``missing`` when there is none, or none that can be read."""
+    """What the result file says; ``missing`` when there is none, or a damaged one. ``ValueError`` for one that is sound
+    and yet cannot be read here, which must not be overwritten."""
     try:
         return read_cell(path)["status"]
-    except ValueError:
+    except NoCell:
         return "missing"
 
 
@@ -86,23 +87,30 @@ def run_cell(
     write_cell(path, _result(cell, prepared, scored, speech, record, overrides, out, device))
 
 
+def reason_of(error: BaseException) -> str:
+    """An error on one line; one that is not meant for the user with its kind."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
+
+
 def write_failure(
-    cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, out: Path
+    cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, device: str, out: Path
 ) -> None:
     """Record that a cell failed, and why; a finished cell stays as it is."""
-    reason = " ".join(str(error).split()) or type(error).__name__
     told = {
         "status": "failed",
-        "reason": reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}",
+        "reason": reason_of(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    _write_unmade(cell, told, ("missing", "skipped", "timeout", "failed"), speech, overrides, threads, out)
+    _write_unmade(cell, told, ("missing", "skipped", "timeout", "failed"), speech, overrides, threads, device, out)
 
 
-def write_skipped(cell: Cell, reason: str, speech: Speech, overrides: Sequence[str], threads: int, out: Path) -> None:
+def write_skipped(
+    cell: Cell, reason: str, speech: Speech, overrides: Sequence[str], threads: int, device: str, out: Path
+) -> None:
     """Record that a cell was not tried, and why; one that is finished, or that failed when it was, stays as it is."""
     told = {"status": "skipped", "reason": " ".join(reason.split())}
-    _write_unmade(cell, told, ("missing", "skipped"), speech, overrides, threads, out)
+    _write_unmade(cell, told, ("missing", "skipped"), speech, overrides, threads, device, out)
 
 
 def _write_unmade(
@@ -112,6 +120,7 @@ def _write_unmade(
     speech: Speech,
     overrides: Sequence[str],
     threads: int,
+    device: str,
     out: Path,
 ) -> None:
     """Write a cell without results, unless there is one that says the same, or has another status than ``over``."""
@@ -125,7 +134,7 @@ def _write_unmade(
         **dict.fromkeys(("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory")),
         "config": cell.study.resolved(),
         "difference": difference(cell.study.upstream, cell.study.recipe.preset, overrides),
-        "environment": describe(threads),
+        "environment": {**describe(threads), "device": device},
     }
     write_cell(path, unmade)
 

@@ -80,15 +80,30 @@ def facts(row: str, settings: CostSettings, lengths: list[int]) -> dict[str, Any
 
 def missing_rows(audit: Audit, rows: list[str], num_frames: int) -> list[str]:
     """Those of ``rows`` that the audit does not have at this length, complete, with the code as it is."""
-    have = {cell["row"] for cell in _current(audit, num_frames) if cell.get("timed", True)}
+    have = {cell["row"] for cell in _current(audit, num_frames) if is_timed(cell)}
     return [row for row in rows if audit["rows"][row]["problem"] is None and row not in have]
 
 
 def past_cells(audit: Audit, num_frames: int) -> list[Cell]:
-    """What helps to measure at this length: the cells of other lengths, and those of this one that were only weighed,
-    with the code as it is."""
-    weighed = [cell for cell in _current(audit, num_frames) if not cell.get("timed", True)]
-    return [cell for cell in audit["cells"] if cell["num_frames"] != num_frames] + weighed
+    """What helps to measure at this length: of other lengths a cell of each row, the one that was made last, and those
+    of this one that were only weighed, with the code as it is."""
+    others = {(c["row"], c["num_frames"]): c for c in sorted(audit["cells"], key=_run) if c["num_frames"] != num_frames}
+    return [*others.values(), *(cell for cell in _current(audit, num_frames) if not is_timed(cell))]
+
+
+def cells_of(audit: Audit, row: str) -> dict[int, Cell]:
+    """Length -> cell of a row, the shortest first; the timed one where one that was only weighed stands beside it."""
+    own = sorted((cell for cell in audit["cells"] if cell["row"] == row), key=is_timed)
+    return dict(sorted({cell["num_frames"]: cell for cell in own}.items()))
+
+
+def is_timed(cell: Cell) -> bool:
+    """Whether more than the memory has been looked at."""
+    return cell.get("timed", True)
+
+
+def _run(cell: Cell) -> int:
+    return cell["run"]
 
 
 def _current(audit: Audit, num_frames: int) -> list[Cell]:
@@ -101,8 +116,14 @@ def _current(audit: Audit, num_frames: int) -> list[Cell]:
 
 
 def with_cells(audit: Audit, cells: list[Cell]) -> Audit:
-    """The audit with these cells of its last run, in place of older ones of the same row and length."""
+    """The audit with these cells of its last run, in place of older ones of the same row and length. A timed cell stays
+    beside one that was only weighed, when its code has changed since, until there is another timed one."""
     new = [{**c, "source_hash": audit["rows"][c["row"]]["source_hash"], "run": len(audit["runs"]) - 1} for c in cells]
-    keys = {(cell["row"], cell["num_frames"]) for cell in new}
-    kept = [cell for cell in audit["cells"] if (cell["row"], cell["num_frames"]) not in keys]
+    timed = {(cell["row"], cell["num_frames"]): is_timed(cell) for cell in new}
+
+    def stays(cell: Cell) -> bool:
+        key = (cell["row"], cell["num_frames"])
+        return key not in timed or (is_timed(cell) and not timed[key])
+
+    kept = [cell for cell in audit["cells"] if stays(cell)]
     return {**audit, "cells": sorted(kept + new, key=lambda cell: (cell["num_frames"], cell["row"]))}

@@ -22,7 +22,8 @@ def measure_length(
     """A cell for each of ``rows`` at one length.
 
     ``orders`` are the declared ones; ``past`` holds cells of other lengths, from which memory and time are foretold
-    before anything is tried, and cells of this length that were only weighed, which are not weighed again.
+    before anything is tried, and cells of this length that were only weighed, whose phases are not weighed again. Those
+    that could not be weighed are tried anew: the machine may have been full.
     """
     limit_s = math.inf if weigh_only else settings.max_case_s  # what is slow today may be fast on an idle machine
     max_bytes = available_bytes()
@@ -34,13 +35,10 @@ def measure_length(
         known = [cell for cell in past if cell["row"] == row and cell["num_frames"] < num_frames]
         shorter = sorted(known, key=lambda cell: cell["num_frames"])
         weighed = [cell for cell in past if cell["row"] == row and cell["num_frames"] == num_frames]
-        cells[row] = {**empty_cell(row, num_frames), "memory": weighed[-1]["memory"] if weighed else {}}
+        cells[row] = {**empty_cell(row, num_frames), "memory": dict(weighed[-1]["memory"]) if weighed else {}}
         expected[row] = expected_s(shorter, num_frames, orders.get(row, ""))
         foretell(cells[row], case, shorter, expected[row], limit_s)
-        if weighed:
-            cells[row]["problems"] = {**weighed[-1]["problems"], **cells[row]["problems"]}
-        else:
-            weigh(cells[row], case, limit_s)
+        weigh(cells[row], case, limit_s)
     if weigh_only:
         return [{**cells[row], "timed": False} for row in rows]
     needed = {row: resident_bytes(cell) for row, cell in cells.items() if row != BASELINE}

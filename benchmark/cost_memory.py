@@ -55,8 +55,8 @@ def expected_s(shorter: Sequence[Cell], num_frames: int, order: str) -> dict[str
 
 
 def weigh(cell: Cell, case: Case, max_case_s: float) -> None:
-    """Peak memory of each phase without a problem, in a process of its own."""
-    phases = [phase for phase in PHASES if phase not in cell["problems"]]
+    """Peak memory of each phase that has neither that nor a problem, in a process of its own."""
+    phases = [phase for phase in PHASES if phase not in cell["problems"] and phase not in cell["memory"]]
     if not phases:
         return
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .cost_case import ATTENTION, LAYER
+from .cost_file import cells_of
 from .plot import COLOURS, MARKERS
 from .statistics import ratio_spread
 
@@ -107,8 +108,8 @@ def lines(audit: dict[str, Any], phase: str, value: Any) -> list[Line]:
         known = members.setdefault(family, [])
         known.extend([name] if name not in known else [])
         turn, place = divmod(known.index(name), len(MARKERS))
-        own = {cell["num_frames"]: cell["time"].get(phase) for cell in audit["cells"] if cell["row"] == row}
-        values = {n: value(time) for n, time in sorted(own.items()) if time}
+        own = {num_frames: cell["time"].get(phase) for num_frames, cell in cells_of(audit, row).items()}
+        values = {n: value(time) for n, time in own.items() if time}
         values = {n: number for n, number in values.items() if number is not None}
         if values:
             colour = palette.get(family, BASELINE_COLOUR)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .cost_case import ATTENTION, LAYER, PHASES, TRAIN
-from .cost_file import SHOWN_FRAMES, Audit
+from .cost_file import SHOWN_FRAMES, Audit, cells_of, is_timed
 from .cost_plot import draw
 from .pages import escape
 from .power_law import crossover, exponent, exponent_with_error
@@ -80,11 +80,6 @@ def csv_text(audit: Audit) -> str:
 def ordered_rows(audit: Audit) -> list[str]:
     """The baseline first, then by family and name."""
     return sorted(audit["rows"], key=lambda row: (row != audit["baseline"], audit["rows"][row]["family"], row))
-
-
-def cells_of(audit: Audit, row: str) -> dict[int, dict[str, Any]]:
-    """Length -> cell of a row, the shortest first."""
-    return {cell["num_frames"]: cell for cell in audit["cells"] if cell["row"] == row}
 
 
 def all_lengths(audit: Audit) -> list[int]:
@@ -219,9 +214,13 @@ def _failures(audit: Audit, rows: Iterable[str]) -> Iterable[str]:
         left_out = [str(n) for n in lengths if n not in cells_of(audit, row)]
         if left_out and not audit["rows"][row]["problem"]:
             yield f"{row} at {', '.join(left_out)}: not asked for"
-        untimed = [str(n) for n, cell in cells_of(audit, row).items() if not cell.get("timed", True)]
+        untimed = [str(n) for n, cell in cells_of(audit, row).items() if not is_timed(cell)]
         if untimed:
             yield f"{row} at {', '.join(untimed)}: weighed, not timed yet"
+        weighed = {cell["num_frames"] for cell in audit["cells"] if cell["row"] == row and not is_timed(cell)}
+        older = [str(n) for n, cell in cells_of(audit, row).items() if is_timed(cell) and n in weighed]
+        if older:
+            yield f"{row} at {', '.join(older)}: measured with older code, of the code as it is only the memory"
         if audit["rows"][row]["problem"]:
             yield f"{row}: {audit['rows'][row]['problem']}"
         for num_frames, cell in cells_of(audit, row).items():

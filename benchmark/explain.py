@@ -15,7 +15,7 @@ from typing import Any
 from .durations import told
 from .find_cell import find_cell, folder_of
 from .remake import command, flat, obstacles
-from .result_files import read_utterances
+from .scored import read_scored
 from .statistics import clustered_interval
 
 WIDTH = 13
@@ -129,8 +129,8 @@ def _scores(cell: Mapping[str, Any], path: Path) -> list[str]:
     if own is None:
         return []
     try:
-        read = read_utterances({**cell, "_path": path})
-        interval = clustered_interval(read["correct"], read["total"], read["speaker"])
+        scored = read_scored([{**cell, "_path": path}], cell["task"]["higher_is_better"])
+        interval = clustered_interval(scored.points, scored.totals, scored.speakers)
         spread = f" (95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ", no interval"
     except ValueError as error:
         spread = f", no interval: {error}"

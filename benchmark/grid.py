@@ -3,13 +3,14 @@
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
 import torch
 
 from .budget import MEASURING, Budget, coarse_first
-from .cell import Cell, run_cell, write_failure, write_skipped
+from .cell import Cell, reason_of, run_cell, write_failure, write_skipped
 from .durations import told
 from .estimate import estimate
 from .leaderboard import Written, write
@@ -58,14 +59,19 @@ def run(request: Request) -> Outcome:
     logger.info("%d of %d cells are finished in %s", len(plan.cells) - len(waiting), len(plan.cells), request.out)
     journal, counts = Journal(plan), Counts()
     try:
-        able = _refuse(plan, waiting, counts)
-        if able:
-            budget = Budget(math.inf if request.budget_s is None else request.budget_s, started, monotonic)
-            if budget.limited:
-                able = _weighed(plan, able, budget, journal)
-            _make(plan, able, budget, journal, counts)
-    finally:
-        written = write(request.out, request.command)
+        try:
+            able = _refuse(plan, waiting, counts)
+            if able:
+                budget = Budget(math.inf if request.budget_s is None else request.budget_s, started, monotonic)
+                if budget.limited:
+                    able = _weighed(plan, able, budget, journal)
+                _make(plan, able, budget, journal, counts)
+        finally:
+            written = write(request.out, request.command)
+    except Exception as error:
+        with suppress(OSError):  # a full disk, which is what the error itself will tell
+            journal.end(reason_of(error))
+        raise
     journal.end()
     return Outcome(written, len(plan.cells), counts.made, counts.failed, counts.skipped)
 
@@ -109,8 +115,8 @@ def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, c
     records = _timed(plan, timed, budget, journal)
     preparation = Preparation(plan, budget, journal)
     for number, (cell, path) in enumerate(zip(cells, paths, strict=True)):
-        untimed = any(step.kind == "timing" for step in budget.missing(path))  # the lane is over
-        if untimed or not budget.fits(path):
+        fits = budget.fits(path) and not budget.untimed(path)  # the lane is over
+        if not fits and not preparation.failed(cell):  # a cell that fails at once takes no time
             _skip(plan, cell, budget.reason(path, paths[number:]), counts)
             continue
         ready = preparation.of(cell)
@@ -135,18 +141,27 @@ class Preparation:
             self._prepare(cell, key)
         return self._broken[key] if key in self._broken else self._held[key]
 
+    def failed(self, cell: Cell) -> bool:
+        """Whether the preparation of a cell was tried, in vain."""
+        return (cell.study.upstream, cell.seed) in self._broken
+
     def _prepare(self, cell: Cell, key: tuple[str, int]) -> None:
-        request, study = self.plan.request, cell.study
+        request, study, path = self.plan.request, cell.study, self.plan.path(cell)
         self.journal.doing(f"pre-training and encoding with {study.upstream}, seed {cell.seed}")
-        steps = [step for step in self.budget.missing(self.plan.path(cell)) if step.kind != "probe"]
+        steps = [step for step in self.budget.missing(path) if step.kind != "probe"]
         started = monotonic()
         try:
-            tasks = self.plan.tasks
-            self._held[key] = prepare(study, self.plan.speech, tasks, cell.seed, request.out, request.device)
+            ready = prepare(study, self.plan.speech, self.plan.tasks, cell.seed, request.out, request.device)
         except Exception as error:  # whatever it is, the other upstreams go on
             logger.error("%s failed: %s", study.upstream, error)
             self._broken[key] = error
-        self.budget.note(steps, monotonic() - started)
+            if steps:
+                self.budget.mark(set(steps).difference(steps_of(self.plan, [cell])[path]))
+            return
+        self._held[key] = ready
+        cached = [step for step in steps if step.kind == "extraction" and not ready.num_extracted]
+        self.budget.mark(cached)
+        self.budget.note([step for step in steps if step not in cached], monotonic() - started)
 
 
 def _run_cell(
@@ -158,19 +173,19 @@ def _run_cell(
         if isinstance(ready, Exception):
             raise ready
         run_cell(cell, ready, plan.speech, record, request.overrides, request.out, request.device)
+        budget.note([step for step in budget.missing(plan.path(cell)) if step.kind == "probe"], monotonic() - started)
         logger.info("%s on %s, seed %d.%d: done", cell.study.upstream, cell.task, cell.seed, cell.probe_seed)
         counts.made += 1
     except Exception as error:  # whatever it is, the other cells go on
         if error is not ready:
             logger.error("%s on %s failed: %s", cell.study.upstream, cell.task, error)
-        write_failure(cell, error, plan.speech, request.overrides, torch.get_num_threads(), request.out)
+        write_failure(cell, error, plan.speech, request.overrides, torch.get_num_threads(), request.device, request.out)
         counts.failed += 1
-    budget.note([step for step in budget.missing(plan.path(cell)) if step.kind == "probe"], monotonic() - started)
 
 
 def _skip(plan: Plan, cell: Cell, reason: str, counts: Counts) -> None:
     request = plan.request
-    write_skipped(cell, reason, plan.speech, request.overrides, torch.get_num_threads(), request.out)
+    write_skipped(cell, reason, plan.speech, request.overrides, torch.get_num_threads(), request.device, request.out)
     counts.skipped += 1
 
 

@@ -66,7 +66,7 @@ class Plan:
         return self.paths[key]
 
     def status(self, cell: Cell) -> str:
-        """As its result file says; ``missing`` when there is none that can be read."""
+        """As its result file says; ``missing`` when there is none, or a damaged one."""
         return status(self.path(cell))
 
     def turn(self, cell: Cell) -> int:

@@ -42,12 +42,13 @@ class Speech:
 @dataclass(frozen=True)
 class Prepared:
     """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel``. ``lengths`` tells
-    for each bucket of utterance lengths how much was padded."""
+    for each bucket of utterance lengths how much was padded, ``num_extracted`` how many utterances the cache lacked."""
 
     pretrained: Pretrained | None
     num_parameters: int
     states: FrameStore
     extraction_s: float
+    num_extracted: int
     lengths: list[dict[str, Any]]
 
 
@@ -88,7 +89,7 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
     cached = cached_states(expert, utterances, key, device)
     parameters = sum(parameter.numel() for parameter in expert.parameters())
     lengths = padding(length_batches(utterances, MAX_BATCH_S))
-    return Prepared(done, parameters, cached.store, cached.extraction_s, lengths)
+    return Prepared(done, parameters, cached.store, cached.extraction_s, cached.num_extracted, lengths)
 
 
 def frozen_upstream(
@@ -151,11 +152,13 @@ def _mel(corpus: Corpus, num_mels: int) -> MelExpert:
 def needed(tasks: Sequence[str], corpus: Corpus, study: Study) -> list[Utterance]:
     """Every utterance of every fold of the tasks that can use this corpus, sorted by id."""
     found: dict[str, Utterance] = {}
-    problems = []
+    problems: list[Exception] = []
     for task in tasks:
         try:
             folds = downstream.load(task).folds(corpus, study.probe.subsets)
-        except ValueError as error:  # the cell of this task will fail with it; the others need not
+        except (
+            Exception
+        ) as error:  # a plug-in may raise anything; the cell of this task will fail with it; the others need not
             problems.append(error)
             continue
         found |= {u.id: u for fold in folds for split in ("train", "dev", "test") for u in fold.utterances(split)}

@@ -30,10 +30,12 @@ class Journal:
             "command": request.command,
             "started": _now(),
             "ended": None,
+            "error": None,
             "process": {"pid": os.getpid(), "machine": platform.node(), "born": born(os.getpid())},
             "budget_s": request.budget_s,
             "steps": {name: study.recipe.pretrain.steps for name, study in plan.studies.items()},
             "doing": "planning",
+            "refused": sorted(plan.refused),
             "cells": [
                 {
                     "upstream": cell.study.upstream,
@@ -59,9 +61,11 @@ class Journal:
         self._content["doing"] = what
         self._write()
 
-    def end(self) -> None:
-        """Note that the run ended by itself, or by an error that it told."""
-        self._content |= {"ended": _now(), "doing": None}
+    def end(self, error: str | None = None) -> None:
+        """Note that the run ended by itself, or by an error; what it was doing then stays."""
+        self._content |= {"ended": _now(), "error": error}
+        if error is None:
+            self._content["doing"] = None
         self._write()
 
     def _write(self) -> None:

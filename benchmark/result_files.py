@@ -39,6 +39,10 @@ NULL_WHEN_OK = (
 NEVER_NULL = ("cell", "environment")  # a failed cell may lack every other section
 
 
+class NoCell(ValueError):
+    """A result file that is not there, or is damaged, so that nothing is lost when it is made anew."""
+
+
 def write_cell(path: Path, cell: Mapping) -> None:
     """Write ``cell`` as JSON to ``path``, atomically. AssertionError when it does not follow the schema; keys that
     start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither."""
@@ -67,19 +71,22 @@ def write_utterances(path: Path, outcomes: Iterable[Mapping]) -> None:
 
 
 def read_cell(path: Path) -> dict:
-    """The cell in ``path``; ValueError names the file and the cure when it cannot be used."""
+    """The cell in ``path``; ValueError names the file and the cure when it cannot be used: ``NoCell`` where it can be
+    made anew."""
     cure = "delete it and run again to make it anew"
     try:
         cell = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: bad JSON and bad UTF-8 alike
-        raise ValueError(f"{path} is not a readable result file ({error}): {cure}") from error
+    except (FileNotFoundError, ValueError) as error:  # ValueError: bad JSON and bad UTF-8 alike
+        raise NoCell(f"{path} is not a readable result file ({error}): {cure}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}): see to its disk and its rights, and run again") from error
     schema = cell.get("schema") if isinstance(cell, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}: update s3prl-attention")
     cell = _upgraded(cell)
     problems = _problems(cell)
     if problems:
-        raise ValueError(f"{path} is not a schema {SCHEMA} cell ({'; '.join(problems)}): {cure}")
+        raise NoCell(f"{path} is not a schema {SCHEMA} cell ({'; '.join(problems)}): {cure}")
     return cell
 
 

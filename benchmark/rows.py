@@ -14,6 +14,7 @@ REFERENCE = "mel"  # the row without an encoder
 BASELINE = "self_attention"  # what scores are compared with; where it has none, the reference
 PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
 OWN_SECTIONS = frozenset({"upstream", "attention"})  # sections of the configuration in which rows of a table may differ
+TASK_CODE = "task.source_hash"
 PLACES = frozenset({"data.root", "data.alignments", "seed"})  # what the fingerprint of the data, or the row, stands for
 
 Group = list[dict]  # the cells of a row: one for each pair of seeds
@@ -107,11 +108,16 @@ def by_table(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _tables(groups: list[Group]) -> list[tuple[dict[str, object], list[Group]]]:
     """Groups that may be ranked together, with their common settings. Pre-trained and timed groups set up the tables;
-    the others (the reference, failed cells) may lack settings and go to every table that agrees with what they have."""
+    the others (the reference, failed cells) may lack settings and go to every table that agrees with what they have.
+    Of the former only the code of the task may be unknown: older files do not tell it."""
     tables: list[tuple[dict[str, object], list[Group]]] = []
     for group in sorted(groups, key=lambda group: (not _is_complete(group[0]), -len(_settings(group[0])))):
         own, complete = _settings(group[0]), _is_complete(group[0])
-        agreeing = [members for known, members in tables if (known == own if complete else _agree(known, own))]
+        agreeing = [
+            members
+            for known, members in tables
+            if _agree(known, own) and (not complete or (known.keys() ^ own.keys()) <= {TASK_CODE})
+        ]
         for members in agreeing:
             members.append(group)
         if not agreeing:
@@ -138,7 +144,7 @@ def _settings(cell: Mapping) -> dict[str, object]:
         "config": {key: value for key, value in _flat(shared).items() if key not in PLACES},
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
         "data.pretraining": {"fingerprint": ((cell["data"] or {}).get("pretraining") or {}).get("fingerprint")},
-        "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split")},
+        "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split", "source_hash")},
         "environment": {key: machine[key] or None for key in ("cpu", "cores", "threads")},
         "version": {"python": ".".join(python.split(".")[:2]) or None, **{key: packages.get(key) for key in PACKAGES}},
         "device": ((cell["time"] or {}).get("setting") or {}).get("device"),

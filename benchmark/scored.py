@@ -3,8 +3,9 @@
 Legend: U utterances, C clusters (speakers).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,20 +60,27 @@ def read_scored(cells: Sequence[dict], higher_is_better: bool) -> Scored:
     return Scored(first.utterances, first.speakers, points, first.totals, len(seeds), first.seconds)
 
 
+def points(outcome: Mapping[str, Any], higher_is_better: bool) -> Any:
+    """What an utterance, or each of its column, adds to the numerator of its score: right items where higher is better,
+    else errors (what is not right, and insertions; files of schema 1 have none)."""
+    if higher_is_better:
+        return outcome["correct"]
+    return outcome["total"] - outcome["correct"] + outcome.get("insertions", 0)
+
+
 def _one_seed(cell: dict, higher_is_better: bool) -> Scored:
     columns = read_utterances(cell)
     order = np.lexsort((columns["fold"], columns["utterance"]))
     columns = {name: values[order] for name, values in columns.items()}
-    wrong = columns["total"] - columns["correct"] + columns.get("insertions", 0.0)
-    points = columns["correct"] if higher_is_better else wrong
-    score, told = points.sum() / columns["total"].sum(), cell["scores"]["test"]
+    scored = points(columns, higher_is_better)
+    score, told = scored.sum() / columns["total"].sum(), cell["scores"]["test"]
     if abs(score - told) > 1e-6:
         cure = f"delete {cell['_path'].name} and run again to make both anew"
         raise ValueError(f"{cell['scores']['utterances']} gives a score of {score:g}, its cell {told:g}: {cure}")
     return Scored(
         utterances=tuple(zip(columns["fold"].tolist(), columns["utterance"].tolist(), strict=True)),
         speakers=columns["speaker"],
-        points=points,
+        points=scored,
         totals=columns["total"],
         num_seeds=1,
         seconds=columns.get("seconds"),

@@ -6,13 +6,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..recipes.pretrain import read_log
 from .durations import told
 from .request_file import FILE, is_running, read_request
-from .result_files import read_cell, read_cells
+from .result_files import NoCell, read_cell, read_cells
 
 LISTED = 12  # lines of missing and of failed cells
 
@@ -35,13 +36,16 @@ def status(out: Path, now_s: float | None = None) -> str:
             raise ValueError(f"{out} {what}: give --out a folder that a run has written to")
         counted = Counter(cell["status"] for cell in read_cells(out / "cells")[0])
         return f"{out}: {_counts(counted)}; no request is stored there ({FILE}), so what is missing is not known"
+    started_s = datetime.fromisoformat(request["started"]).timestamp()
     cells = [(cell, _read(out / cell["path"])) for cell in request["cells"]]
+    if request["ended"] is None:
+        cells = [(cell, None if _is_waiting(out, cell, found, request, started_s) else found) for cell, found in cells]
     counted = Counter(found["status"] if found else "missing" for _, found in cells)
     running = is_running(request["process"])
     lines = [f"{out}: {len(cells)} cells asked for, {_counts(counted)}"]
     lines += [f"asked with: {request['command']}"] if request["command"] else []
     lines.append(f"{_process(request, running)}; last change {told(max(0.0, now_s - _changed(out)))} ago")
-    runs = _unfinished(out, request["steps"])
+    runs = _unfinished(out, request["steps"], started_s)
     if running is not False and request["ended"] is None:
         lines += [text for _, text, _ in runs]
     else:
@@ -59,8 +63,29 @@ def status(out: Path, now_s: float | None = None) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         return read_cell(path)
-    except ValueError:
+    except NoCell:
         return None
+
+
+def _is_waiting(
+    out: Path,
+    cell: Mapping[str, Any],
+    found: Mapping[str, Any] | None,
+    request: Mapping[str, Any],
+    started_s: float,
+) -> bool:
+    """Whether a run that has not ended has yet to try a cell that an earlier one failed or skipped."""
+    if found is None or found["status"] == "ok" or cell["downstream"] in request.get("refused", ()):
+        return False
+    return _written_s(out / cell["path"]) < started_s
+
+
+def _written_s(path: Path) -> float:
+    """When a file was written last, in seconds since 1970; 0 when it was renamed or removed meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _counts(counted: Mapping[str, int]) -> str:
@@ -73,6 +98,8 @@ def _counts(counted: Mapping[str, int]) -> str:
 def _process(request: Mapping[str, Any], running: bool | None) -> str:
     process = request["process"]
     where = f"process {process['pid']} on {process['machine']}"
+    if request["ended"] and request.get("error"):  # not in the files of older versions
+        return f"ended {request['ended']} by an error while {request['doing']}: {request['error']}"
     if request["ended"]:
         return f"ended {request['ended']} by itself"
     if running:
@@ -95,21 +122,16 @@ def _listed(title: str, texts: Iterable[str]) -> list[str]:
 
 def _changed(out: Path) -> float:
     """When a file of the folder was written last, in seconds since 1970."""
-    newest = 0.0
-    for path in out.rglob("*"):
-        try:
-            newest = max(newest, path.stat().st_mtime)
-        except OSError:  # renamed or removed meanwhile
-            continue
-    return newest
+    return max(map(_written_s, out.rglob("*")), default=0.0)
 
 
-def _unfinished(out: Path, steps: Mapping[str, int]) -> list[tuple[tuple[str, int], str, float]]:
-    """((upstream, seed), a line, seconds left) of each pre-training that has a log and no checkpoint yet."""
+def _unfinished(out: Path, steps: Mapping[str, int], started_s: float) -> list[tuple[tuple[str, int], str, float]]:
+    """((upstream, seed), a line, seconds left) of each pre-training that has no checkpoint yet and a log to which
+    something was written since ``started_s``: others are of earlier runs, and perhaps of other settings."""
     found = []
     for path in sorted(out.glob("pretrain/*/*/log.jsonl")):
         name, _, rest = path.parent.name.partition("--seed")
-        log = read_log(path)
+        log = read_log(path) if _written_s(path) >= started_s else []
         if (path.parent / "checkpoint").exists() or not log or not rest:
             continue
         last, seed = log[-1], int(rest.partition("--")[0])

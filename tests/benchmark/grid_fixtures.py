@@ -23,6 +23,7 @@ class Ready:
 
     upstream: str
     seed: int
+    num_extracted: int = 1
 
 
 class FakeWork:
@@ -32,15 +33,22 @@ class FakeWork:
         patch: of the test.
         prepare_s: seconds on the fake clock for each, a fifth for ``mel``; none when it is asked again.
         probe_s: likewise, for each task.
-        broken: upstreams whose preparation fails.
+        broken: upstreams whose preparation fails at once.
+        cached: upstreams that are prepared already.
     """
 
     def __init__(
-        self, patch: pytest.MonkeyPatch, prepare_s: float = 0.0, probe_s: float = 0.0, broken: tuple[str, ...] = ()
+        self,
+        patch: pytest.MonkeyPatch,
+        prepare_s: float = 0.0,
+        probe_s: float = 0.0,
+        broken: tuple[str, ...] = (),
+        cached: tuple[str, ...] = (),
     ) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.handed_out: list[weakref.ref[Ready]] = []
-        self.now_s, self.prepare_s, self.probe_s, self.broken = 0.0, prepare_s, probe_s, broken
+        self.now_s, self.prepare_s, self.probe_s = 0.0, prepare_s, probe_s
+        self.broken, self.cached = broken, cached
         patch.setattr(grid, "prepare", self.prepare)
         patch.setattr(grid, "run_cell", self.run_cell)
         patch.setattr(grid, "time_upstreams", lambda studies, *_: self.calls.append(("time", *sorted(studies))))
@@ -49,17 +57,17 @@ class FakeWork:
 
     def prepare(self, study: Any, speech: Any, tasks: Any, seed: int, out: Path, device: str) -> Ready:
         assert not any(ready() for ready in self.handed_out), "hidden states are held that nobody reads any more"
-        if ("prepare", study.upstream, seed) not in self.calls:  # later, all is on disk
-            self.now_s += self.prepare_s * (0.2 if study.upstream == "mel" else 1.0)
+        known = study.upstream in self.cached or ("prepare", study.upstream, seed) in self.calls  # all is on disk
         self.calls.append(("prepare", study.upstream, seed))
         if study.upstream in self.broken:
             raise RuntimeError("planted: no memory")
-        ready = Ready(study.upstream, seed)
+        self.now_s += 0.0 if known else self.prepare_s * (0.2 if study.upstream == "mel" else 1.0)
+        ready = Ready(study.upstream, seed, 0 if known else 1)
         self.handed_out.append(weakref.ref(ready))
         return ready
 
     def run_cell(self, cell: Cell, prepared: Any, speech: Any, record: Any, overrides: Any, out: Path, *_: Any) -> None:
-        assert prepared == Ready(cell.study.upstream, cell.seed)
+        assert (prepared.upstream, prepared.seed) == (cell.study.upstream, cell.seed)
         self.calls.append(("probe", cell.study.upstream, cell.task, cell.seed, cell.probe_seed))
         self.now_s += self.probe_s
         write_ok(cell.path(out, speech), cell.key(speech))

@@ -55,6 +55,18 @@ def test_encoding_alone_does_not_set_the_pace_of_pre_training():
     assert left.need_s([TRAIN_B]) == pytest.approx((25 + 1) / (12 + 1) * 20)
 
 
+def test_what_was_not_measured_sets_no_pace():
+    left = budget(100.0)
+    unknown = Step("pre-training", "c", 0)
+    for seconds in (0.0, float("inf")):
+        left.estimate.seconds[unknown] = seconds
+        left.note([unknown], 50.0)
+        assert left.need_s([TRAIN_A]) == 10.0
+    left.mark([TRAIN_B])
+    assert left.missing(Path("bx")) == [PROBES["bx"]]
+    assert left.need_s([TRAIN_A]) == 10.0
+
+
 def test_the_reason_tells_need_and_cure():
     told_of = budget(5.0).reason(Path("bx"), list(STEPS))
     assert told_of == "budget 5.0 s: this cell needs about 21 s, more than was left; --budget 1m, or no budget, " + (

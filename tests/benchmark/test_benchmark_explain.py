@@ -1,11 +1,12 @@
 """Lineage of a cell as text, and a command that leads to the same cell again."""
 
+import re
 import shlex
 
 import numpy as np
 import pytest
 import soundfile
-from benchmark_fixtures import failed, make_cell, save
+from benchmark_fixtures import failed, make_cell, outcomes, save
 from s3prl_attention.benchmark import explain, remake
 from s3prl_attention.benchmark.cell import Cell, write_skipped
 from s3prl_attention.benchmark.cli import _parse, request_of
@@ -51,6 +52,17 @@ def test_an_older_cell_is_explained_too(tmp_path):
     assert "chosen" not in lines_of(explain.explain(read_cell(path), path))
 
 
+def test_the_interval_of_an_error_rate_is_of_its_errors(tmp_path):
+    lines = [{**line, "insertions": int(line["utterance"] == "u7")} for line in outcomes(0.8)]
+    changes = {"task__higher_is_better": False, "scores__test": 0.205}
+    path = save(tmp_path, make_cell(**changes), lines=lines)
+    told = lines_of(explain.explain(read_cell(path), path))["scores"]
+    low, high = (float(number) for number in re.findall(r"[(]95 %: ([\d.]+) to ([\d.]+)[)]", told)[0])
+    assert low < 20.5 < high < 50
+    save(tmp_path, make_cell(**changes | {"scores__test": 0.3}), lines=lines)
+    assert "no interval: " in lines_of(explain.explain(read_cell(path), path))["scores"]
+
+
 def test_what_has_changed_since_is_told(tmp_path):
     path = save(tmp_path, make_cell())  # of an upstream with another source, and with a part of a configuration
     text = explain.explain(read_cell(path), path)
@@ -82,7 +94,7 @@ def test_the_printed_command_leads_to_the_same_cell(words, synthetic_tiny, tmp_p
     words = ["--preset", "smoke", *[root if word == "CORPUS" else word for word in words], "--out", str(tmp_path / "o")]
     plan = make_plan(request_of(*_parse(words)))
     for cell in {id(cell): cell for cell in (plan.cells[0], plan.cells[-1])}.values():
-        write_skipped(cell, "made for a test", plan.speech, plan.request.overrides, 1, plan.request.out)
+        write_skipped(cell, "made for a test", plan.speech, plan.request.overrides, 1, "cpu", plan.request.out)
         path = plan.path(cell)
         found, _ = find_cell(str(path), tmp_path)
         assert remake.obstacles(found) == []
@@ -96,7 +108,7 @@ def test_the_printed_command_leads_to_the_same_cell(words, synthetic_tiny, tmp_p
 def test_a_change_of_code_or_preset_is_an_obstacle(synthetic_tiny, tmp_path, monkeypatch):
     plan = make_plan(request_of(*_parse(["--preset", "smoke", "--upstream", "fixed_init", "--out", str(tmp_path)])))
     cell: Cell = plan.cells[0]
-    write_skipped(cell, "made for a test", plan.speech, (), 1, tmp_path)
+    write_skipped(cell, "made for a test", plan.speech, (), 1, "cpu", tmp_path)
     found = read_cell(plan.path(cell))
     found["config"]["pretrain"]["steps"] = 77
     assert remake.obstacles(found) == ["its configuration differs in pretrain.steps"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from s3prl_attention import upstream
+from s3prl_attention import downstream, upstream
 from s3prl_attention.benchmark import cache_speed, prepare
 from s3prl_attention.benchmark.cache_dtypes import difference
 from s3prl_attention.benchmark.cache_speed import ASKED_STEPS, RUN, STORED, Side, batches, scores, times
@@ -69,20 +69,34 @@ def test_mel_is_known_by_its_fitted_statistics() -> None:
     assert name_of(fitted(0.5)) != name_of(fitted(0.25))
 
 
+def test_a_task_that_raises_anything_fails_alone(synthetic_tiny: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(corpus: Corpus, subsets: object = ()) -> None:
+        raise KeyError("planted")
+
+    study = load_study("mel", "smoke")
+    alone = prepare.needed(("speaker",), synthetic_tiny, study)
+    monkeypatch.setattr(downstream.load("phone_linear"), "folds", broken)
+    assert prepare.needed(("phone_linear", "speaker"), synthetic_tiny, study) == alone
+    with pytest.raises(KeyError, match="planted"):
+        prepare.needed(("phone_linear",), synthetic_tiny, study)
+
+
 def test_a_further_task_encodes_only_what_it_adds(synthetic_tiny: Corpus, cache: Path, tmp_path: Path) -> None:
     study = load_study("mel", "smoke")
     speech = prepare.Speech(prepare.pretrain_part(synthetic_tiny, ()), synthetic_tiny)
     asked = [("speaker",), ("speaker", "phone_linear"), ("phone_linear",)]
     needed = [{u.id for u in prepare.needed(tasks, synthetic_tiny, study)} for tasks in asked]
     assert len(needed[0]) < len(needed[1]), "the corpus tells nothing here"
-    stored = []
+    stored, extracted = [], []
     for tasks in asked:
         prepared = prepare.prepare(study, speech, tasks, 0, tmp_path, "cpu")
         stored.append(set(prepared.states.ids))
         assert prepared.extraction_s > 0
+        extracted.append(prepared.num_extracted)
         counts = sum(bucket["utterances"] for bucket in prepared.lengths)
         assert counts == len({u.id for u in prepare.needed(tasks, synthetic_tiny, study)})
     assert stored == [needed[0], needed[1], needed[1]]
+    assert extracted == [len(needed[0]), len(needed[1]) - len(needed[0]), 0]
     assert [len(FrameStore.open(part)) for part in sorted(cache.glob("*/part-*"))] == [
         len(needed[0]),
         len(needed[1] - needed[0]),

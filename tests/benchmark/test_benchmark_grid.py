@@ -3,12 +3,16 @@
 import pytest
 from grid_fixtures import TASKS, FakeWork, statuses, write_ok
 from s3prl_attention import downstream
-from s3prl_attention.benchmark import grid
+from s3prl_attention.benchmark import grid, steps
+from s3prl_attention.benchmark import plan as plan_module
+from s3prl_attention.benchmark.budget import Budget
 from s3prl_attention.benchmark.estimate import Estimate
 from s3prl_attention.benchmark.plan import Request, make_plan
+from s3prl_attention.benchmark.remake import command
 from s3prl_attention.benchmark.request_file import read_request
 from s3prl_attention.benchmark.result_files import read_cell
-from s3prl_attention.benchmark.steps import steps_of
+from s3prl_attention.benchmark.status import status
+from s3prl_attention.benchmark.steps import Step, steps_of
 from s3prl_attention.downstream.task import NotApplicable
 
 UPSTREAMS = ("fixed_init", "fixed_patterns")
@@ -115,6 +119,71 @@ def test_what_really_happened_corrects_the_estimates(synthetic_tiny, tmp_path, m
     assert set(work.of("prepare")) == {("mel", 0), ("fixed_init", 0)}
 
 
+@pytest.mark.parametrize("kind", ["broken", "cached"])
+def test_a_preparation_that_did_no_work_sets_no_pace(kind, synthetic_tiny, tmp_path, monkeypatch):
+    first = {"broken": ("fixed_init",), "cached": ("mel",)}[kind]
+    work = FakeWork(monkeypatch, prepare_s=10.0, **{kind: first})
+    budgeted(monkeypatch)
+    monkeypatch.setattr(steps, "has_log_mel", lambda corpus, num_mels: True)
+    seen = []
+    monkeypatch.setattr(grid, "Budget", lambda *given: seen.append(Budget(*given)) or seen[-1])
+    done = grid.run(request(tmp_path, upstreams=("fixed_init",), budget_s=100.0))
+    paces = {Step("pre-training", "x"): 8.0, Step("extraction", "mel"): 2.0}
+    seen[0].estimate.seconds |= paces
+    assert all(seen[0].need_s([step]) >= seconds for step, seconds in paces.items())
+    assert done.num_failed == (2 if kind == "broken" else 0)
+    assert all(call[0] not in work.broken for call in work.of("probe"))
+
+
+def test_a_broken_upstream_fails_even_where_its_time_would_not_fit(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch, prepare_s=10.0, broken=("fixed_init",))
+    budgeted(monkeypatch)  # the second of its cells would fit only if the first had not failed
+    done = grid.run(request(tmp_path, upstreams=("fixed_init",), budget_s=12.3))
+    assert (done.num_made, done.num_failed, done.num_skipped) == (2, 2, 0)
+
+
+def test_what_was_not_timed_is_skipped_for_that_reason(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch, prepare_s=1.0)  # much faster than it seemed: in the end there is time left
+    budgeted(monkeypatch)
+    grid.run(request(tmp_path, downstreams=("speaker",), budget_s=15.0))
+    plan = make_plan(request(tmp_path, downstreams=("speaker",)))
+    (reason,) = [read_cell(plan.path(cell))["reason"] for cell in plan.cells if plan.status(cell) == "skipped"]
+    assert reason.startswith(
+        "budget 15 s: its upstream was not timed, because it did not seem to fit at the start; --b"
+    )
+
+
+def test_a_cell_that_was_not_made_remembers_its_device(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch, broken=("fixed_init",))
+    monkeypatch.setattr(plan_module, "check_device", lambda device: None)
+    monkeypatch.setattr(downstream.load("phone_linear"), "folds", no_folds)
+    asked = request(tmp_path, upstreams=("fixed_init",), device="cuda")
+    grid.run(asked)
+    plan = make_plan(asked)
+    made = {plan.status(cell): command(read_cell(plan.path(cell)), tmp_path) for cell in plan.cells}
+    assert set(made) == {"failed", "skipped", "ok"}
+    assert all("--device cuda" in made[status] for status in ("failed", "skipped"))
+
+
+@pytest.mark.parametrize("trouble", ["newer", "locked"])
+def test_a_result_that_cannot_be_read_here_ends_the_run_and_stays(trouble, synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    plan = make_plan(request(tmp_path))
+    path = plan.path(plan.cells[0])
+    write_ok(path, plan.cells[0].key(plan.speech))
+    if trouble == "newer":
+        path.write_text('{"schema": 99}')
+    else:
+        path.unlink()
+        path.mkdir()  # root may read whatever its rights are
+    with pytest.raises(ValueError, match=r"has schema 99, .* update" if trouble == "newer" else "cannot be read"):
+        grid.run(request(tmp_path))
+    assert work.calls == []
+    assert path.is_dir() or path.read_text() == '{"schema": 99}'
+    path.rmdir() if trouble == "locked" else path.write_text("{")
+    assert plan.status(plan.cells[0]) == "missing"
+
+
 def test_a_budget_too_small_for_anything_makes_nothing_and_says_so(synthetic_tiny, tmp_path, monkeypatch):
     work = FakeWork(monkeypatch)
     budgeted(monkeypatch)
@@ -140,6 +209,19 @@ def test_a_failed_cell_that_does_not_fit_keeps_its_failure(synthetic_tiny, tmp_p
     assert (done.num_failed, done.num_skipped) == (0, 2)
     states = statuses(make_plan(request(tmp_path)))
     assert {state for (name, *_), state in states.items() if name == "fixed_init"} == {"failed"}
+
+
+def test_an_error_that_ends_a_run_is_told_in_its_request(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch)
+
+    def no_lane(*_):
+        raise OSError("planted: the lock is not to be had")
+
+    monkeypatch.setattr(grid, "time_upstreams", no_lane)
+    with pytest.raises(OSError, match="planted"):
+        grid.run(request(tmp_path))
+    told = status(tmp_path).splitlines()[1]
+    assert "by an error while timing fixed_init, fixed_patterns, mel: OSError: planted: the lock is not to be" in told
 
 
 def test_an_interrupted_run_says_what_it_was_doing(synthetic_tiny, tmp_path, monkeypatch):

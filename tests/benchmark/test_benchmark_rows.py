@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_fixtures import failed, fill, make_cell, mel, outcomes, read, save
-from s3prl_attention.benchmark.pages import markdown
+from s3prl_attention.benchmark.pages import markdown, terminal
 from s3prl_attention.benchmark.statistics import clustered_interval
 
 
@@ -69,6 +69,27 @@ def test_an_upstream_with_parameters_but_no_inference_has_no_real_time_factor(tm
     cell["time"]["phases"] = {"features": cell["time"]["phases"]["features"]}
     save(tmp_path, cell)
     assert read(tmp_path)[0].real_time_factor is None
+
+
+def test_old_and_new_code_of_a_task_are_two_tables(tmp_path: Path):
+    for digest, code, score in (("d1", "old", 0.5), ("d2", "new", 0.6)):
+        for name in ("self_attention", "fixed_init"):
+            task = {**make_cell()["task"], "source_hash": code}
+            save(tmp_path, make_cell(cell__upstream=name, scores__test=score, task=task), digest)
+    found = read(tmp_path)
+    assert sorted((row.table, row.upstream, row.score) for row in found) == [
+        *((0, name, 0.6) for name in ("fixed_init", "self_attention")),
+        *((1, name, 0.5) for name in ("fixed_init", "self_attention")),
+    ]
+    assert not any("more than one result file" in note for row in found for note in row.notes)
+    assert "which differ in: task.source_hash (here new)" in terminal(found)
+
+
+def test_a_cell_that_does_not_know_the_code_of_its_task_joins_the_others(tmp_path: Path):
+    task = {**make_cell()["task"], "source_hash": "new"}
+    save(tmp_path, make_cell(cell__upstream="self_attention", task=task))
+    save(tmp_path, make_cell())
+    assert {(row.table, row.upstream) for row in read(tmp_path)} == {(0, "self_attention"), (0, "fixed_init")}
 
 
 def test_seeds_are_averaged_and_their_utterances_counted_once(tmp_path: Path):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from datetime import datetime
 
 import pytest
 from benchmark_fixtures import failed, make_cell, save
@@ -103,6 +104,38 @@ def test_time_left_is_the_estimate_when_nothing_is_finished(tmp_path):
     assert "about 2.0 min at most, by the estimate before the run" in status.status(tmp_path)
     ask(tmp_path, [{**cell, "estimate_s": None} for cell in cells])
     assert "time left: not known before a cell is finished; --dry-run measures it" in status.status(tmp_path)
+
+
+def age(path, started="2026-01-01T00:00:00+00:00"):
+    """As if it had been written a day before a run started."""
+    written_s = datetime.fromisoformat(started).timestamp() - 86_400
+    os.utime(path, (written_s, written_s))
+
+
+def test_a_cell_that_an_earlier_run_left_out_is_missing_until_this_one_ends(half_done):
+    request = json.loads((half_done / request_file.FILE).read_text())
+    for cell in request["cells"][:3]:
+        age(half_done / cell["path"])
+    assert "6 cells asked for, 1 finished, 0 failed, 0 skipped, 5 missing" in status.status(half_done)
+    expected_s = 5 * 3.5 + 4 * 2.5 + 3 * 61.2 + 400
+    assert f"time left: about {durations.told(expected_s)}, by what" in status.status(half_done)
+    ask(half_done, request["cells"], refused=["speaker"])  # these it does not try
+    assert "1 failed, 1 skipped, 3 missing" in status.status(half_done)
+    ask(half_done, request["cells"], ended="2026-01-01T00:00:09+00:00")
+    assert "1 failed, 1 skipped, 3 missing" in status.status(half_done)
+
+
+def test_logs_of_earlier_runs_are_no_news(half_done):
+    assert "pre-training self_attention" in status.status(half_done)
+    age(next(half_done.glob("pretrain/*/self_attention*/log.jsonl")))
+    assert "pre-training self_attention" not in status.status(half_done)
+
+
+def test_a_run_that_ended_by_an_error_tells_it(half_done):
+    cells = json.loads((half_done / request_file.FILE).read_text())["cells"]
+    ask(half_done, cells, ended="2026-01-01T00:00:09+00:00", error="OSError: disk full", doing="timing xbox")
+    told = status.status(half_done)
+    assert "ended 2026-01-01T00:00:09+00:00 by an error while timing xbox: OSError: disk full; last change" in told
 
 
 def test_the_last_change_is_told(half_done):
