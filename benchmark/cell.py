@@ -13,9 +13,10 @@ from .. import downstream
 from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
 from .environment import describe
+from .names import MEL
 from .prepare import Prepared, Speech, digest, lineage
 from .result_files import SCHEMA, NoCell, cell_path, read_cell, write_cell, write_utterances
-from .settings import MEL, Study, difference
+from .settings import Study, difference
 from .sources import source_hash, task_hash
 from .stopwatch import Record
 from .workloads import stacked_frames

@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from .names import BASELINE, MEL
 from .row_times import Spread
-from .rows import BASELINE, REFERENCE, Row
+from .rows import Row
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,7 @@ DIFFERENCE = Column(
     1,
 )
 COLUMNS = (
-    Column(
-        "upstream", lambda r: r.label, f"the attention; `{REFERENCE}` is the same head on log-Mel features, no encoder"
-    ),
+    Column("upstream", lambda r: r.label, f"the attention; `{MEL}` is the same head on log-Mel features, no encoder"),
     Column(
         "score % (95 %)",
         lambda r: _score(r),

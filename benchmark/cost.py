@@ -25,7 +25,7 @@ from .cost_measure import measure_length
 from .cost_report import write_report
 from .cost_time import CostSettings
 from .lane import exclusive_lane
-from .settings import BASELINE
+from .names import BASELINE
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from .cost_case import entry_of
 from .cost_memory import Cell
 from .cost_time import CostSettings
 from .environment import describe
+from .names import BASELINE
 from .result_files import write_atomically
-from .settings import BASELINE
 from .sources import source_hash
 
 SCHEMA = 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from .cost_case import Case
 from .cost_memory import Cell, available_bytes, empty_cell, expected_s, foretell, resident_bytes, weigh
 from .cost_time import CostSettings, time_together
-from .settings import BASELINE
+from .names import BASELINE
 
 SHARE_IN_ONE_GROUP = 0.5  # of the memory; the rest is for what allocators keep and cut to pieces
 

@@ -7,7 +7,7 @@ from functools import partial
 from .cost_case import PHASES, Case, timed
 from .cost_memory import Cell, told
 from .lane import OtherLoad
-from .settings import BASELINE
+from .names import BASELINE
 from .timing import Samples, measure_interleaved
 from .workers import Worker, cpu_s
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from .find_cell import find_cell
-from .remake import flat
+from .plain import texts
 
 Pairs = dict[str, tuple[Any, Any]]  # by name, the values of A and of B
 
 LEFT_OUT = ("data.root", "data.alignments", "upstream")  # of the configuration: where data lie, and what the cell says
+TIMING = "timing."  # options that decide how times are taken, and nothing else
+LISTED = 8  # of what cannot be compared
 EXACT = ("code", "data", "configuration", "seed")  # what decides a score; the others may move it by rounding
 
 
@@ -43,35 +45,54 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     groups = causes(a, b)
     lines = [f"{name:15}{_told(pairs)}" for name, pairs in groups.items() if pairs]
     lines += [f"{name:15}the same" for name, pairs in groups.items() if not pairs]
+    unknown = one_sided(a, b)
+    if unknown:
+        more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
+        lines.append(f"{'not compared':15}{', '.join(unknown[:LISTED])}{more}: only one of the cells tells")
     moved = numbers(a, b)
     lines += [
         "",
         *(f"  {name:24}{_number(x):>12} -> {_number(y):<12}{_change(x, y)}" for name, (x, y) in moved.items()),
     ]
-    return "\n".join([*lines, "", verdict(groups, moved)])
+    rest = " What only one of the cells tells may differ as well." if unknown else ""
+    return "\n".join([*lines, "", verdict(groups, moved) + rest])
 
 
 def causes(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pairs]:
-    """Per group what differs. What one of the cells does not know counts only where the other knows it."""
-    hashed = [part for part in ("upstream", "task") if _name(a, part) == _name(b, part)]  # of two, code means nothing
-    hashed = [part for part in hashed if all((cell[part] or {}).get("source_hash") for cell in (a, b))]
-    configs = [{key: value for key, value in flat(cell["config"]).items() if key not in LEFT_OUT} for cell in (a, b)]
-    return {
-        "code": _differing(*({f"{part} source": cell[part]["source_hash"] for part in hashed} for cell in (a, b))),
-        "data": _differing(*map(_data, (a, b))),
-        "configuration": _differing(*(_names(cell) | config for cell, config in zip((a, b), configs, strict=True))),
-        "seed": _differing(*({key: cell["cell"][key] for key in ("seed", "probe_seed")} for cell in (a, b))),
-        "software": _differing(*map(_software, (a, b))),
-        "machine": _differing(*(_environment(cell, ("cpu", "cores", "ram_bytes", "os")) for cell in (a, b))),
-        "threads": _differing(*(_environment(cell, ("threads", "device")) for cell in (a, b))),
-        "commit": _differing(*(_environment(cell, ("git_commit", "git_dirty")) for cell in (a, b))),
-    }
+    """Per group what differs, of what both cells know."""
+    ours, theirs = _known(a, b), _known(b, a)
+    return {name: _differing(ours[name], theirs[name]) for name in ours}
+
+
+def one_sided(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What only one of the cells knows: what another version records, and what a failed cell lacks."""
+    ours, theirs = (
+        {f"{name}: {key}" for name, known in cell.items() for key in known} for cell in (_known(a, b), _known(b, a))
+    )
+    return sorted(ours ^ theirs)
 
 
 def numbers(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
     """The numbers that both cells have and that differ."""
-    found = _differing(*map(_numbers, (a, b)))
-    return {name: pair for name, pair in found.items() if None not in pair}
+    return _differing(*map(_numbers, (a, b)))
+
+
+def _known(cell: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Per group what a cell knows about its making, by name."""
+    hashed = [part for part in ("upstream", "task") if _name(cell, part) == _name(other, part)]  # else it says nothing
+    config = {key: value for key, value in texts(cell["config"]).items() if key not in LEFT_OUT}
+    groups: dict[str, dict[str, Any]] = {
+        "code": {f"{part} source": (cell[part] or {}).get("source_hash") for part in hashed},
+        "data": _data(cell),
+        "configuration": _names(cell) | {key: value for key, value in config.items() if not key.startswith(TIMING)},
+        "seed": {key: cell["cell"][key] for key in ("seed", "probe_seed")},
+        "software": _software(cell),
+        "machine": _environment(cell, ("cpu", "cores", "ram_bytes", "os")),
+        "threads": _environment(cell, ("threads", "device")),
+        "timing": {key: value for key, value in config.items() if key.startswith(TIMING)},
+        "commit": _environment(cell, ("git_commit", "git_dirty")),
+    }
+    return {name: {key: value for key, value in known.items() if value is not None} for name, known in groups.items()}
 
 
 def verdict(groups: Mapping[str, Pairs], moved: Mapping[str, tuple[Any, Any]]) -> str:
@@ -91,9 +112,11 @@ def verdict(groups: Mapping[str, Pairs], moved: Mapping[str, tuple[Any, Any]]) -
         )
     if scores:
         return (
-            f"Nothing differs that is known to decide a score, and yet {', '.join(scores)} moved: something that cells "
-            f"do not record, as code outside the hashed files (see the commits) or a task without a recorded hash."
+            f"Nothing differs that is known to decide a score, and yet {', '.join(scores)} moved: something that "
+            f"one of the cells, or both, do not record, as code outside the hashed files (see the commits)."
         )
+    if groups["timing"]:
+        return "Only the options of timing differ: scores are the same, and times were not taken in the same way."
     note = "" if not groups["commit"] else " The commits differ, but not in the code that is hashed for these cells."
     return f"Nothing but noise differs: the scores are the same, times vary as measurements do.{note}"
 
@@ -103,7 +126,7 @@ def _besides(groups: Sequence[str]) -> str:
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
-    return {key: (a.get(key), b.get(key)) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)}
+    return {key: (a[key], b[key]) for key in a if key in b and None not in (a[key], b[key]) and a[key] != b[key]}
 
 
 def _name(cell: Mapping[str, Any], part: str) -> str:
@@ -148,7 +171,7 @@ def _told(pairs: Pairs) -> str:
 
 
 def _value(value: Any) -> str:
-    return "not there" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(value: float) -> str:

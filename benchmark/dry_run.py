@@ -19,8 +19,8 @@ from .environment import describe
 from .estimate import ASSUMED, Estimate, estimate
 from .measure import NUM_STEPS, SAMPLE_S
 from .measure_probe import NUM_BATCHES
+from .names import MEL
 from .plan import Plan, Request, make_plan
-from .settings import MEL
 from .steps import KINDS, Step, steps_of
 
 LISTED = 8  # names in a line

@@ -1,14 +1,16 @@
-"""Spans of time as people write them: ``2h``, ``90m``, ``1h30m`` in; ``1 h 30 min`` out."""
+"""Spans of time as people write them: ``2h``, ``90m``, ``1h30m``, ``7d`` in; ``1 h 30 min`` out."""
 
 import math
 import re
 
-UNITS_S = {"h": 3600, "m": 60, "s": 1}
+UNITS_S = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+PATTERN = "".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in UNITS_S)
 
 
 def parse(text: str) -> float:
-    """Seconds. ``ValueError`` for anything but numbers with ``h``, ``m`` and ``s``, in this order, above 0."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
+    """Seconds. ``ValueError`` for anything but numbers with ``w``, ``d``, ``h``, ``m`` and ``s``, in this order, above
+    0."""
+    found = re.fullmatch(PATTERN, text.strip().lower())
     seconds = sum(float(n or 0) * s for n, s in zip(found.groups(), UNITS_S.values(), strict=True)) if found else 0.0
     if seconds <= 0:
         raise ValueError(f"{text!r} is no span of time above 0: write it like 2h, 90m, 45s or 1h30m")

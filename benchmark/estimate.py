@@ -18,10 +18,10 @@ from .environment import describe
 from .measure import Cost, measure_upstream
 from .measure_probe import measure_probe
 from .memory import peak_bytes, peak_memory, start_count
+from .names import BASELINE, MEL
 from .plan import Plan
 from .prepare import needed
 from .result_files import read_cells
-from .settings import BASELINE, MEL
 from .steps import Step, steps_of, study_of
 
 ASSUMED = (

@@ -14,7 +14,8 @@ from typing import Any
 
 from .durations import told
 from .find_cell import find_cell, folder_of
-from .remake import command, flat, obstacles
+from .plain import texts
+from .remake import command, obstacles
 from .scored import read_scored
 from .statistics import clustered_interval
 
@@ -88,11 +89,11 @@ def _recipe(cell: Mapping[str, Any]) -> list[str]:
     key, config = cell["cell"], cell["config"] or {}
     lines = _line("seeds", [f"pre-training {key['seed']}, probe {key['probe_seed']}"])
     lines += _line("preset", [key["preset"]])
-    changed = ", ".join(f"{name}={value}" for name, value in flat(cell["difference"]).items() if name)
+    changed = ", ".join(f"{name}={value}" for name, value in texts(cell["difference"]).items())
     lines += _line("changed", [changed or "nothing against preset and recipe"])
     for section in ("model", "attention", "pretrain", "probe"):
         if config.get(section):
-            lines += _line(section, [", ".join(f"{name} {value}" for name, value in flat(config[section]).items())])
+            lines += _line(section, [", ".join(f"{name} {value}" for name, value in texts(config[section]).items())])
     done = cell["pretrain"]
     if done:
         losses = f"masked L1 {done['valid_loss']:.4f} held out, {done['train_loss']:.4f} in training"

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from .columns import percent
+from .names import BASELINE, MEL
 from .row_times import sample_counts
-from .rows import BASELINE, REFERENCE, Row
+from .rows import Row
 from .statistics import FEWEST_CLUSTERS, detectable
 
 
@@ -18,13 +19,13 @@ def reading(table: Sequence[Row]) -> list[str]:
     if not scored:
         return []
     chances = join(f"{percent(row.chance)} %" for row in scored)
-    reference = join(f"{percent(row.score)} %" for row in scored if row.upstream == REFERENCE)
-    missing = f"no row, add it with --upstream {REFERENCE}"
-    lines = [f"Chance: {chances}. Log-Mel features without an encoder ({REFERENCE}): {reference or missing}."]
+    reference = join(f"{percent(row.score)} %" for row in scored if row.upstream == MEL)
+    missing = f"no row, add it with --upstream {MEL}"
+    lines = [f"Chance: {chances}. Log-Mel features without an encoder ({MEL}): {reference or missing}."]
     ranked = [row for row in scored if row.ranks is not None]
     if len(ranked) > 1:
         few = min(row.num_speakers or 0 for row in ranked) < FEWEST_CLUSTERS
-        unmatched = f"No differences: neither {BASELINE} nor {REFERENCE} has a score."
+        unmatched = f"No differences: neither {BASELINE} nor {MEL} has a score."
         lines += [
             "Ranks of a table hold together at 95 %; = cannot be told from the best. Like intervals and differences "
             "they tell what other speakers could change; what other seeds could is the spread beside the seeds.",

@@ -13,7 +13,6 @@ process uses.
 
 import argparse
 import logging
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ from pathlib import Path
 from ..downstream.feature_cache import part_folders, read_key, states_folder
 from ..recipes.corpora import FrameStore, near_names
 from ..recipes.corpora.cache_room import Entry, entries, in_use, limit, remove, told
+from .durations import parse
 
 INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="read every byte and name what is not as it was written")
     verify.add_argument("--remove", action="store_true", help="remove the damaged, so that the next run makes it anew")
     clear = commands.add_parser("clear", help="remove entries that no running process uses")
-    clear.add_argument("--older-than", metavar="AGE", default="0s", help="since their last use, for example 12h or 7d")
+    clear.add_argument("--older-than", metavar="AGE", help="since their last use, for example 12h or 7d")
     for command in (verify, clear):
         command.add_argument("names", nargs="*", metavar="NAME", help="entries or upstreams (default: all)")
     compare = commands.add_parser("compare-dtypes", help="probe from float16 and float32: scores, difference, bytes")
@@ -133,11 +132,11 @@ def _verify(chosen: Sequence[Entry], removing: bool) -> int:
     return 1 if damaged else 0
 
 
-def _clear(chosen: Sequence[Entry], older_than: str) -> int:
-    read = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", older_than)
-    if read is None:
-        raise ValueError(f"--older-than cannot be {older_than!r}: give a number and one of s, m, h, d, w, such as 7d")
-    before = time.time() - float(read[1]) * SECONDS[read[2]]
+def _clear(chosen: Sequence[Entry], older_than: str | None) -> int:
+    try:
+        before = time.time() - (0.0 if older_than is None else parse(older_than))
+    except ValueError as error:
+        raise ValueError(f"--older-than: {error}; leave it out to remove them all") from None
     old = [entry for entry in chosen if entry.used_at <= before]
     gone, kept = remove(states_folder(), old, "as asked") if old else ([], [])
     print(f"removed {len(gone)} entries, {told(sum(entry.num_bytes for entry in gone))}")

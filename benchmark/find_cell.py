@@ -1,6 +1,8 @@
-"""Result cells by path, or by a part of their name that only one has, or only one that is finished."""
+"""Result cells by path, or by a part of their name that only one has: as a whole part, or finished, where more do."""
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +30,35 @@ def find_cell(wanted: str, out: Path) -> tuple[dict[str, Any], Path]:
         raise ValueError(f"{out} has no result cells: give --out the folder that a run has written to")
     found = [name for name in names if wanted in name]
     if len(found) > 1:
+        found = [name for name in found if _has_part(name, wanted)] or found
+    if len(found) > 1:
         found = _finished([(name, names[name]) for name in found]) or found
     if len(found) == 1:
         return read_cell(names[found[0]]), names[found[0]]
     if not found:
         raise ValueError(f"no cell of {out} has {wanted!r} in its name: {nearest(wanted, list(names)[:LISTED])}")
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    raise ValueError(f"{wanted!r} is in the names of {len(found)} cells, add to it: {', '.join(found[:LISTED])}{more}")
+    told, shorter = "", [name.rpartition("--")[0] for name in found]  # without digest
+    if len({name.rpartition("--")[0] for name in shorter}) == 1 and len(set(shorter)) == len(found):
+        told, found = " that differ in their seeds", shorter
+    listed = f"{', '.join(found[:LISTED])}{more}"
+    raise ValueError(f"{wanted!r} is in the names of {len(found)} cells{told}, give one of these: {listed}")
+
+
+def _has_part(name: str, wanted: str) -> bool:
+    """Whether ``wanted`` is in a name as one or more whole parts, which ``/`` and ``--`` divide."""
+    return re.search(rf"(^|/|--){re.escape(wanted)}($|/|--|\.json$)", name) is not None
 
 
 def _finished(found: Sequence[tuple[str, Path]]) -> list[str]:
-    """The names of those that hold a result."""
-    return [name for name, path in found if status(path) == "ok"]
+    """The names of those that hold a result that this version can read."""
+
+    def is_ok(path: Path) -> bool:
+        with suppress(ValueError):
+            return status(path) == "ok"
+        return False
+
+    return [name for name, path in found if is_ok(path)]
 
 
 def folder_of(path: Path) -> Path:

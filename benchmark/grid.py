@@ -14,10 +14,10 @@ from .cell import Cell, reason_of, run_cell, write_failure, write_skipped
 from .durations import told
 from .estimate import estimate
 from .leaderboard import Written, write
+from .names import BASELINE, MEL
 from .plan import Plan, Request, make_plan, seed_pairs
 from .prepare import Prepared, prepare
 from .request_file import Journal
-from .settings import BASELINE, MEL
 from .steps import steps_of
 from .stopwatch import Record, read_record, time_upstreams
 

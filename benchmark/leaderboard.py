@@ -9,10 +9,11 @@ from pathlib import Path
 
 from .by_length import length_csv
 from .facts import direction, lengths
+from .names import MEL
 from .pages import markdown, terminal, title
 from .plot import Panel, Point, draw
 from .result_files import read_cells, write_atomically
-from .rows import REFERENCE, Row, by_table, rows
+from .rows import Row, by_table, rows
 
 __all__ = ["Written", "markdown", "picture", "rows", "terminal", "write"]
 
@@ -85,7 +86,7 @@ def picture(rows: Sequence[Row]) -> bytes:
 
 def _panels(table: Sequence[Row], name: str) -> list[Panel]:
     scored = [row for row in table if row.score is not None]
-    mel = next((100 * row.score for row in scored if row.upstream == REFERENCE and row.score is not None), None)
+    mel = next((100 * row.score for row in scored if row.upstream == MEL and row.score is not None), None)
     chance = next((100 * row.chance for row in scored if row.chance is not None), None)
     tasks = [row.cells[0]["task"] for row in scored]
     metric = next((f"{task['metric']}, % ({direction(task['higher_is_better'])})" for task in tasks), "score, %")
@@ -96,7 +97,7 @@ def _panels(table: Sequence[Row], name: str) -> list[Panel]:
             x_label=x_label,
             y_label=f"test {metric}",
             points=_points(scored, time),
-            dashed=None if mel is None else (f"{REFERENCE}, no encoder ({mel:.1f} %)", mel),
+            dashed=None if mel is None else (f"{MEL}, no encoder ({mel:.1f} %)", mel),
             dotted=None if chance is None else (f"chance ({chance:.1f} %)", chance),
             if_empty=f"no finished cell with a time of {what}",
         )
@@ -113,7 +114,7 @@ def _inference_ms(row: Row) -> float | None:
 
 def _points(table: Sequence[Row], time: Callable[[Row], float | None]) -> tuple[Point, ...]:
     """The rows with a score and a time; the reference is a line, not a point."""
-    shown = [(row, time(row)) for row in table if row.upstream != REFERENCE]
+    shown = [(row, time(row)) for row in table if row.upstream != MEL]
     return tuple(
         Point(row.label, x, 100 * row.score, row.interval and (100 * row.interval[0], 100 * row.interval[1]))
         for row, x in shown

@@ -28,8 +28,9 @@ from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
 from ..upstream.mel import MelExpert
 from .attention import mean_maps
+from .names import MEL
 from .noise import Noise
-from .settings import MEL, Study
+from .settings import Study
 from .workloads import encoder_for, features, inference, stacked_frames, train_step, wait
 
 NUM_STEPS = 3  # timed, after one that is not

@@ -14,8 +14,9 @@ from ..recipes.pretrain import check_device
 from ..upstream.plugins import UPSTREAMS
 from .cell import Cell, status
 from .environment import describe
+from .names import BASELINE, MEL
 from .prepare import Speech, load_speech
-from .settings import BASELINE, MEL, Study, check_overrides, load_study
+from .settings import Study, check_overrides, load_study
 from .stopwatch import timing_path
 
 

@@ -24,7 +24,8 @@ from ..upstream.contract import entry
 from ..upstream.mel import MelExpert
 from .attention import mean_maps
 from .lengths import padding
-from .settings import MEL, Study
+from .names import MEL
+from .settings import Study
 from .sources import source_hash
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .plain import texts
 from .settings import load_study
 from .sources import source_hash, task_hash
 
@@ -40,7 +41,7 @@ def obstacles(cell: Mapping[str, Any]) -> list[str]:
     try:
         study = load_study(key["upstream"], key["preset"], overrides(cell["difference"] or {}))
         now = json.loads(json.dumps(study.resolved()))
-        keys = sorted(flat(now).items() ^ flat(cell["config"]).items())
+        keys = sorted(texts(now).items() ^ texts(cell["config"]).items())
         if keys:
             found.append(f"its configuration differs in {', '.join(dict.fromkeys(key for key, _ in keys))}")
     except ValueError as error:
@@ -54,14 +55,4 @@ def obstacles(cell: Mapping[str, Any]) -> list[str]:
                 found.append(f"the code of the {what} has changed")
         except ValueError as error:
             found.append(str(error))
-    return found
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    """Dotted keys with their values as JSON."""
-    if not isinstance(tree, Mapping) or not tree:
-        return {prefix: json.dumps(tree, sort_keys=True, default=str)}
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}.{key}" if prefix else str(key))
     return found

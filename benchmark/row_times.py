@@ -1,12 +1,12 @@
 """A row's time and memory, out of the raw samples of its cells."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .plain import text
 from .statistics import ratio_spread
 
 INFERENCE_LENGTH_S = 10.0  # inference is shown at this utterance length, or at the longest one measured below it
@@ -45,7 +45,7 @@ def real_time_factors(group: Sequence[dict]) -> dict[float, float]:
 
 
 def _measurements(group: Sequence[dict]) -> list[dict]:
-    return list({_key(cell["time"]["phases"]): cell["time"] for cell in group if cell["time"]}.values())
+    return list({text(cell["time"]["phases"]): cell["time"] for cell in group if cell["time"]}.values())
 
 
 def _inference(times: list[dict]) -> dict[float, str]:
@@ -61,7 +61,7 @@ def _inference(times: list[dict]) -> dict[float, str]:
 
 def sample_counts(cells: Iterable[dict]) -> dict[str, int]:
     """Timing samples and disturbed ones; a phase that several cells share counts once."""
-    phases = {_key(phase): phase[1] for cell in cells if cell["time"] for phase in cell["time"]["phases"].items()}
+    phases = {text(phase): phase[1] for cell in cells if cell["time"] for phase in cell["time"]["phases"].items()}
     flags = [flag for phase in phases.values() for flag in phase["disturbed"]]
     return {"num_samples": len(flags), "num_disturbed": sum(flags)}
 
@@ -84,8 +84,3 @@ def largest_memory(group: Sequence[dict], key: str) -> int | None:
     """The most of ``train_bytes`` or ``inference_bytes`` that a cell took."""
     known = [cell["memory"][key] for cell in group if cell["memory"] and cell["memory"][key] is not None]
     return max(known, default=None)
-
-
-def _key(value: object) -> str:
-    """A text that is equal for equal values."""
-    return json.dumps(value, sort_keys=True, default=str)

@@ -1,17 +1,16 @@
 """Result cells to the rows of the leaderboard: what is averaged in a row, and which rows may be ranked together."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .comparison import compare
+from .names import BASELINE, MEL
+from .plain import flat, text
 from .row_times import Spread, largest_memory, row_times
 from .scored import Scored, read_scored
 from .seeds import pair, sort_seeds
 from .statistics import clustered_interval
 
-REFERENCE = "mel"  # the row without an encoder
-BASELINE = "self_attention"  # what scores are compared with; where it has none, the reference
 PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
 OWN_SECTIONS = frozenset({"upstream", "attention"})  # sections of the configuration in which rows of a table may differ
 TASK_CODE = "task.source_hash"
@@ -85,7 +84,7 @@ def rows(cells: Sequence[dict]) -> list[Row]:
     groups: dict[str, Group] = {}
     for cell in cells:
         where = {key: value for key, value in cell["cell"].items() if key not in ("seed", "probe_seed")}
-        groups.setdefault(_key([where, cell["status"], _settings(cell), _variant(cell)]), []).append(cell)
+        groups.setdefault(text([where, cell["status"], _settings(cell), _variant(cell)]), []).append(cell)
     tasks: dict[tuple[str, ...], list[Group]] = {}
     for _, group in sorted(groups.items()):
         tasks.setdefault(tuple(group[0]["cell"][key] for key in ("corpus", "preset", "downstream")), []).append(group)
@@ -141,7 +140,7 @@ def _settings(cell: Mapping) -> dict[str, object]:
     packages, python = machine["packages"] or {}, machine["python"] or ""
     shared = {key: value for key, value in (cell["config"] or {}).items() if key not in OWN_SECTIONS}
     parts = {
-        "config": {key: value for key, value in _flat(shared).items() if key not in PLACES},
+        "config": {key: value for key, value in flat(shared).items() if key not in PLACES},
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
         "data.pretraining": {"fingerprint": ((cell["data"] or {}).get("pretraining") or {}).get("fingerprint")},
         "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split", "source_hash")},
@@ -149,20 +148,13 @@ def _settings(cell: Mapping) -> dict[str, object]:
         "version": {"python": ".".join(python.split(".")[:2]) or None, **{key: packages.get(key) for key in PACKAGES}},
         "device": ((cell["time"] or {}).get("setting") or {}).get("device"),
     }
-    return {key: value for key, value in _flat(parts).items() if value is not None}
+    return {key: value for key, value in flat(parts).items() if value is not None}
 
 
 def _variant(cell: Mapping) -> dict[str, object]:
     """What tells an upstream from its namesakes: its own sections of the configuration and its source."""
     own = {key: value for key, value in (cell["config"] or {}).items() if key in OWN_SECTIONS}
-    return {**_flat(own), "source": (cell["upstream"] or {}).get("source_hash")}
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return {**flat(own), "source": (cell["upstream"] or {}).get("source_hash")}
 
 
 def _row(group: Group, table: int, settings: Mapping[str, object], members: list[Group]) -> Row:
@@ -243,7 +235,7 @@ def _compared(table: Sequence[Row]) -> list[Row]:
     """The rows of a table with their differences and ranks."""
     known = {f"{row.label} {number}": row for number, row in enumerate(table)}  # two rows may have one label
     scored = {key: row.scored for key, row in known.items() if row.scored is not None}
-    named = ([key for key in sorted(scored) if known[key].upstream == name] for name in (BASELINE, REFERENCE))
+    named = ([key for key in sorted(scored) if known[key].upstream == name] for name in (BASELINE, MEL))
     baseline = next((keys[0] for keys in named if keys), None)
     compared = compare(scored, baseline, all(row.higher_is_better for row in table))
     rows = []
@@ -271,8 +263,3 @@ def _order(row: Row) -> tuple:
     if row.score is None:
         return (1, row.status, row.label)
     return (0, -row.score if row.higher_is_better else row.score, row.label)
-
-
-def _key(value: object) -> str:
-    """A text that is equal for equal values."""
-    return json.dumps(value, sort_keys=True, default=str)

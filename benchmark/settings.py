@@ -8,9 +8,8 @@ from typing import Any
 from ..downstream.probe import ProbeSettings
 from ..recipes.config import Recipe, load_recipe, parse_overrides, sections
 from ..upstream.options import typed
-
-BASELINE = "self_attention"
-MEL = "mel"  # the row without an encoder
+from .names import BASELINE, MEL
+from .plain import flat
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def difference(upstream: str, preset: str, overrides: Sequence[str]) -> dict[str
 
 @cache  # every cell of a run asks, and omegaconf takes its time
 def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    before, after = (_flat(load_study(upstream, preset, given).resolved()) for given in ((), overrides))
+    before, after = (flat(load_study(upstream, preset, given).resolved()) for given in ((), overrides))
     return {key: value for key, value in after.items() if before.get(key) != value}
 
 
@@ -87,12 +86,3 @@ def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
     takers = [name for name in upstreams if name not in (MEL, BASELINE)]
     if wanted and not takers:
         raise ValueError(f"{', '.join(upstreams)} has no attention options: leave out attention.{next(iter(wanted))}")
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, part in value.items():
-        flat |= _flat(part, f"{prefix}.{key}" if prefix else key)
-    return flat

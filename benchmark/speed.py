@@ -24,7 +24,7 @@ from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
 from .environment import describe
 from .lane import OtherLoad, exclusive_lane
-from .settings import BASELINE
+from .names import BASELINE
 from .statistics import ratio_spread
 from .timing import Samples, measure_interleaved
 from .workers import Worker, cpu_s

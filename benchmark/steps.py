@@ -10,9 +10,10 @@ from typing import NamedTuple
 from ..recipes.corpora import Corpus, FrameStore, cache_dir
 from .attention import mean_maps
 from .cell import Cell
+from .names import BASELINE, MEL
 from .plan import Plan
 from .prepare import lineage, source_of_maps
-from .settings import BASELINE, MEL, Study
+from .settings import Study
 from .stopwatch import read_record
 
 KINDS = ("timing", "log-Mel", "pre-training", "mean maps", "extraction", "probe")  # in the order of doing

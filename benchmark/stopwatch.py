@@ -11,8 +11,9 @@ import torch
 
 from .lane import exclusive_lane
 from .memory import peak_memory
+from .names import BASELINE, MEL
 from .result_files import write_atomically
-from .settings import BASELINE, MEL, Study
+from .settings import Study
 from .sources import source_hash
 from .timing import Samples, measure_interleaved
 from .workloads import FEATURES_S, encoder_for, features, inference, stacked_frames, train_step

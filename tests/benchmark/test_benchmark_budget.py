@@ -87,7 +87,8 @@ def test_without_a_limit_everything_fits_without_an_estimate():
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("2h", 7200), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("1.5h", 5400), ("2H5S", 7205)]
+    ("text", "seconds"),
+    [("2h", 7200), ("90m", 5400), ("45s", 45), ("1h30m", 5400), ("1.5h", 5400), ("2H5S", 7205), ("1w2d", 777_600)],
 )
 def test_spans_of_time(text, seconds):
     assert parse(text) == seconds

@@ -12,8 +12,8 @@ CAUSES = [
     ("data", {"data__splits": {"train": 1, "dev": 1, "test": 1}}, '"train": 800'),
     (
         "configuration",
-        {"config__pretrain": {"steps": 7}},
-        "pretrain.steps: 1000 -> 7; pretrain.learning_rate: 0.001 -> ",
+        {"config__pretrain": {"steps": 7, "learning_rate": 0.002}},
+        "pretrain.steps: 1000 -> 7; pretrain.learning_rate: 0.001 -> 0.002",
     ),
     ("configuration", {"cell__upstream": "xbox"}, 'upstream: "fixed_init" -> "xbox"'),
     ("seed", {"cell__seed": 1}, "seed: 0 -> 1"),
@@ -21,13 +21,14 @@ CAUSES = [
     ("software", {"environment__packages": {"torch": "2.15"}}, "torch: 2.14.1 -> 2.15"),
     ("machine", {"environment__cpu": "Xeon"}, "cpu: AMD EPYC -> Xeon"),
     ("threads", {"environment__threads": 4}, "threads: 2 -> 4"),
+    ("timing", {"config__timing": {"rounds": 5}}, "timing.rounds: 7 -> 5"),
     ("commit", {"environment__git_commit": "fedc"}, "git_commit: 0123456789abcdef -> fedc"),
 ]
 
 
 @pytest.mark.parametrize(("group", "changes", "told"), CAUSES, ids=[told for *_, told in CAUSES])
 def test_a_single_cause_is_named_alone(group, changes, told):
-    a, b = make_cell(), make_cell(**changes)
+    a, b = (make_cell(**{"config__timing": {"rounds": 7}, **given}) for given in ({}, changes))
     assert [name for name, pairs in causes(a, b).items() if pairs] == [group]
     line = next(line for line in difference.difference(a, b).splitlines() if line.startswith(group))
     assert told in line
@@ -48,7 +49,8 @@ def test_noise_is_called_noise():
     assert verdict(a, make_cell(pretrain__seconds=99.0, probe__seconds=9.0)).startswith("Nothing but noise differs")
     commit = verdict(a, make_cell(environment__git_commit="fedc"))
     assert commit.endswith("The commits differ, but not in the code that is hashed for these cells.")
-    assert "data, configuration" in verdict(a, make_cell(cell__seed=1, data__fingerprint="x", config__pretrain={}))
+    changed = make_cell(cell__seed=1, data__fingerprint="x", config__pretrain={"steps": 1})
+    assert "data, configuration" in verdict(a, changed)
     assert "by rounding" in verdict(a, make_cell(environment__threads=4, **OTHER))
 
 
@@ -79,7 +81,27 @@ def test_numbers_that_moved_are_told_with_their_ratio(tmp_path, capsys):
 
 
 def test_a_failed_cell_can_be_compared():
-    assert "configuration" in difference.difference(make_cell(), failed())
+    told = difference.difference(make_cell(), failed())
+    assert not any(causes(make_cell(), failed()).values())
+    assert "\nnot compared   code: upstream source, configuration: attention.init, " in told
+    assert " more: only one of the cells tells\n" in told
+    assert told.endswith(" What only one of the cells tells may differ as well.")
+
+
+def test_options_of_timing_decide_no_score():
+    one, other = (make_cell(config__timing={"rounds": rounds}) for rounds in (7, 5))
+    assert verdict(one, other).startswith("Only the options of timing differ: scores are the same")
+
+
+def test_what_only_a_newer_version_knows_is_no_difference():
+    older = make_cell(config__probe={"num_epochs": 30, "learning_rate": 0.01}, data__pretraining=None)
+    older["environment"]["packages"] = {"torch": "2.14.1"}
+    del older["environment"]["ram_bytes"]
+    newer = make_cell(data__pretraining={"fingerprint": "beef", "seconds": 1.0}, environment__device="cpu")
+    assert not any(causes(older, newer).values())
+    assert verdict(older, newer).startswith("Nothing but noise differs")
+    (line,) = [line for line in difference.difference(older, newer).splitlines() if line.startswith("not compared")]
+    assert "configuration: probe.learning_rate, configuration: probe.learning_rates, data: pre-training finger" in line
 
 
 def test_a_cell_that_is_not_there_is_one_line(tmp_path):

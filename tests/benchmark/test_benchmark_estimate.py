@@ -8,9 +8,10 @@ from s3prl_attention.benchmark import dry_run, estimate, measure, measure_probe
 from s3prl_attention.benchmark.cli import main
 from s3prl_attention.benchmark.estimate import estimate as weigh
 from s3prl_attention.benchmark.measure import Cost, measure_upstream
+from s3prl_attention.benchmark.names import MEL
 from s3prl_attention.benchmark.plan import Request, make_plan
 from s3prl_attention.benchmark.result_files import read_cell, write_cell
-from s3prl_attention.benchmark.settings import MEL, load_study
+from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.steps import steps_of
 from s3prl_attention.downstream.probe import ProbeSettings
 

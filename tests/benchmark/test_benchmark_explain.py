@@ -122,12 +122,29 @@ def test_cells_are_found_by_a_part_of_their_name(tmp_path):
     save(tmp_path, failed(), "d2")  # under other settings: the one that is finished counts
     assert find_cell("seed0.0", tmp_path)[1] == done
     assert find_cell(str(done), tmp_path / "elsewhere")[1] == done
-    with pytest.raises(ValueError, match="is in the names of 2 cells, add to it"):
+    with pytest.raises(ValueError, match="is in the names of 2 cells that differ in their seeds, give one of") as told:
         find_cell("fixed_init", tmp_path)
+    one, other = str(told.value).rpartition("these: ")[2].split(", ")
+    assert find_cell(one, tmp_path)[1] == done
+    assert other.endswith("fixed_init--speaker--seed1.0")
     with pytest.raises(ValueError, match=r"no cell of .* has 'xbox' in its name: known: "):
         find_cell("xbox", tmp_path)
     with pytest.raises(ValueError, match="has no result cells"):
         find_cell("xbox", tmp_path / "cells" / "synthetic-small" / "demo")
+
+
+def test_a_whole_part_of_a_name_counts_before_the_beginning_of_one(tmp_path):
+    done = save(tmp_path, make_cell())
+    frame = save(tmp_path, make_cell(cell__downstream="speaker_frame"))
+    newer = save(tmp_path, make_cell(cell__downstream="phone"))
+    newer.write_text('{"schema": 99}')
+    assert find_cell("fixed_init--speaker", tmp_path)[1] == done
+    assert find_cell("speaker", tmp_path)[1] == done
+    assert find_cell("speaker_f", tmp_path)[1] == frame
+    with pytest.raises(
+        ValueError, match="in the names of 2 cells, give one of these: synthetic-small/demo/fixed_init--"
+    ):
+        find_cell("fixed_init", tmp_path)
 
 
 def test_the_command_line_explains_or_says_why_not(tmp_path, capsys):

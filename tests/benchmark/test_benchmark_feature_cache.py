@@ -174,7 +174,7 @@ def test_clear_takes_what_is_old_or_named_and_not_in_use(cache: Path, capsys: py
     ("arguments", "says"),
     [
         (["clear", "unifrom"], "no entry or upstream 'unifrom'.*did you mean 'uniform'"),
-        (["clear", "--older-than", "soon"], "--older-than cannot be 'soon': give a number"),
+        (["clear", "--older-than", "soon"], "--older-than: 'soon' is no span of time above 0: write it like 2h"),
         (["list", "probe.num_epochs=3"], "list takes no 'probe.num_epochs=3'"),
         (["speed", "--steps", "0"], "--steps must be at least 1, got 0"),
     ],

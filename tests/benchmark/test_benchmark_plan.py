@@ -7,9 +7,10 @@ import pytest
 from grid_fixtures import TASKS, UPSTREAMS
 from s3prl_attention import downstream
 from s3prl_attention.benchmark import sources
+from s3prl_attention.benchmark.names import MEL
 from s3prl_attention.benchmark.plan import Request, cells, make_plan, seed_pairs
 from s3prl_attention.benchmark.prepare import lineage
-from s3prl_attention.benchmark.settings import MEL, load_study
+from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.steps import Step, steps_of
 from s3prl_attention.downstream.task import NotApplicable
 
