@@ -42,7 +42,7 @@ def measure_probe(
     module = downstream.load(task)
     folds: list[Fold] = module.folds(corpus, settings.subsets)
     fold, reads = folds[0], module.INFO.reads
-    most = settings.batch_utterances if reads == "mean" else settings.batch_frames
+    most = settings.max_rows(reads, 160 * frame_repeat)
     rows = {u.id: 1 if reads == "mean" else math.ceil(u.num_frames / frame_repeat) for u in corpus.utterances}
     train_rows = [_limit(part, rows, most, settings) for part in folds]
     order = np.random.default_rng(0).permutation(len(fold.train))

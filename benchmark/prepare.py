@@ -17,7 +17,8 @@ from ..downstream.hidden_states import MAX_BATCH_S, length_batches
 from ..recipes.batches import log_mel_store
 from ..recipes.config import DataConfig, load_recipe
 from ..recipes.corpora import Corpus, FrameStore, Utterance
-from ..recipes.pretrain import Pretrained, by_content, named_corpus, pretrain, pretrain_part
+from ..recipes.lineage import by_content, named_corpus, pretrain_part
+from ..recipes.pretrain import Pretrained, pretrain
 from ..upstream import load
 from ..upstream.contract import entry
 from ..upstream.mel import MelExpert

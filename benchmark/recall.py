@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ..recipes.config import DataConfig
 from ..recipes.corpora import Corpus, Utterance, read_utterance
-from ..recipes.pretrain import named_corpus, pretrain_part
+from ..recipes.lineage import named_corpus, pretrain_part
 from ..upstream import load, names
 from ..upstream.contract import entry
 from ..upstream.features import stack_frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -40,15 +41,15 @@ def disjoint_fold(corpus: Corpus, usable: Sequence[Utterance], what: str, target
     """
     fold = _assigned(corpus, usable, what)
     if not corpus.shared_speakers:
-        _refuse_shared(fold)
+        cure = "assign every speaker to one set, or allow it with data.shared_speakers=true"
+        check_fold(fold, speakers=True, cure=cure, needs=("train", "test"))
     if target is not None:
         refuse_unseen(fold, target)
         if len({target(u) for u in fold.train}) < 2:
             raise NotApplicable(f"train of corpus {corpus.name!r} has one class only, {_source(corpus)}: assign others")
-    shared = shared_speakers(fold)
-    fold, dev = _with_dev(fold, target, whole_speakers=not shared)
-    sentence = f"{_source(corpus)}: {shared or 'speaker-disjoint'}"
-    return check_fold(_told(fold, sentence + dev + _left_out(corpus, usable, what)), speakers=False)
+    fold, dev = _with_dev(fold, target, whole_speakers=not shared_speakers(fold))
+    sentence = f"{_source(corpus)}: {shared_speakers(fold) or 'speaker-disjoint'}"
+    return check_fold(replace(fold, split=sentence + dev + _left_out(corpus, usable, what)), speakers=False)
 
 
 def closed_fold(corpus: Corpus) -> Fold:
@@ -78,7 +79,8 @@ def closed_fold(corpus: Corpus) -> Fold:
             )
     fold, dev = _with_dev(fold, lambda u: u.speaker, whole_speakers=False)
     sentence = f"{_source(corpus)}: closed set of {len(speakers)} speakers; {_chapters(fold)}"
-    return check_fold(_told(fold, sentence + dev + _left_out(corpus, corpus.utterances, "audio")), speakers=False)
+    text = sentence + dev + _left_out(corpus, corpus.utterances, "audio")
+    return check_fold(replace(fold, split=text), speakers=False)
 
 
 def refuse_unseen(fold: Fold, target: Target) -> None:
@@ -100,23 +102,6 @@ def _assigned(corpus: Corpus, usable: Sequence[Utterance], what: str) -> Fold:
             f"some"
         )
     return Fold(train, dev, test, "")
-
-
-def _refuse_shared(fold: Fold) -> None:
-    """Like ``check_fold`` for sets of which dev may be empty."""
-    seen: dict[str, str] = {}
-    leaks: dict[str, str] = {}
-    for split in ("train", "dev", "test"):
-        for speaker in sorted({u.speaker for u in fold.utterances(split)}):
-            if speaker in seen:
-                leaks.setdefault(speaker, f"{seen[speaker]} and in {split}")
-            seen.setdefault(speaker, split)
-    if leaks:
-        name = next(iter(leaks))
-        raise ValueError(
-            f"speaker {name!r} ({len(leaks)} in all) is in {leaks[name]}: assign every speaker to one set, or allow it "
-            f"with data.shared_speakers=true"
-        )
 
 
 def _with_dev(fold: Fold, target: Target | None, *, whole_speakers: bool) -> tuple[Fold, str]:
@@ -193,7 +178,3 @@ def _left_out(corpus: Corpus, usable: Sequence[Utterance], what: str) -> str:
     rest = len(corpus.utterances) - assigned
     told = f"; {unfit} utterances without {what} are left out" if unfit else ""
     return told + (f"; {rest} utterances are assigned to none" if rest else "")
-
-
-def _told(fold: Fold, text: str) -> Fold:
-    return Fold(fold.train, fold.dev, fold.test, text)

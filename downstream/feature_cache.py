@@ -53,7 +53,7 @@ class Key:
         long_input: how it treats long utterances, where it has a choice.
         dtype: of the stored values, one of ``DTYPES``.
         corpus: its name, for people.
-        data: ``Corpus.fingerprint``.
+        data: ``Corpus.speech_fingerprint``.
         version: of the extraction.
     """
 
@@ -125,8 +125,9 @@ def cached_states(
 ) -> Cached:
     """The hidden states of utterances: from the cache, after those that it lacks were extracted into it.
 
-    When several processes ask for the same entry at once, one extracts and the others wait for it. A part that is not
-    as it was written is named in the log and made again.
+    When several processes ask for the same entry at once, one extracts and the others wait for it. A part whose index
+    or size is not as it was written is named in the log and removed, and what is asked for of it is made again; its
+    bytes are read by ``FrameStore.verify`` only.
 
     Args:
         expert: the frozen upstream that ``key`` describes.
@@ -138,7 +139,8 @@ def cached_states(
         max_batch_s: seconds of audio in a batch, padding included.
 
     Raises:
-        ValueError: before anything is written, when limit or disk leave no room; and what ``extract`` raises.
+        ValueError: before a part is written, when limit or disk leave no room for it and all that are to follow; and
+            what ``extract`` raises.
     """
     from ..recipes.corpora import FrameStore
     from ..recipes.corpora.cache import folder_lock
@@ -148,7 +150,7 @@ def cached_states(
     release, num_extracted = claim(entry), 0
     try:
         parts = _parts(entry)
-        if _missing(utterances, parts):
+        if len(parts) < len(part_folders(entry)) or _missing(utterances, parts):
             with folder_lock(entry / "parts"):
                 num_extracted = _extend(expert, utterances, key, device, entry, part_bytes, max_batch_s)
             parts = _parts(entry)

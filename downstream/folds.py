@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..recipes.corpora.corpus import SPLITS, TOLD
+
 if TYPE_CHECKING:
     from ..recipes.corpora import Utterance
-
-SPLITS = ("train", "dev", "test")
-TOLD = 3  # names in a message; all are counted
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,16 @@ class Fold:
         return getattr(self, split)
 
 
-def check_fold(fold: Fold, *, speakers: bool) -> Fold:
+def check_fold(
+    fold: Fold, *, speakers: bool, cure: str = "give it to one of them", needs: Sequence[str] = SPLITS
+) -> Fold:
     """``fold`` itself.
+
+    Args:
+        fold: to check.
+        speakers: whether its sets must share no speaker either.
+        cure: of a leak, for the message.
+        needs: the sets that must not be empty.
 
     Raises:
         ValueError: naming what leaks, when two of its sets share an utterance or (``speakers``) a speaker, or when one
@@ -39,15 +46,20 @@ def check_fold(fold: Fold, *, speakers: bool) -> Fold:
     """
     for what in ("id", "speaker") if speakers else ("id",):
         seen: dict[str, str] = {}
+        leaks: dict[str, str] = {}
         for split in SPLITS:
             for value in sorted({getattr(utterance, what) for utterance in fold.utterances(split)}):
                 if value in seen:
-                    raise ValueError(
-                        f"{'utterance' if what == 'id' else what} {value!r} is in {seen[value]} and in {split}: the "
-                        f"sets of a fold must share none, so give it to one of them"
-                    )
-                seen[value] = split
-    empty = [split for split in SPLITS if not fold.utterances(split)]
+                    leaks.setdefault(value, f"{seen[value]} and in {split}")
+                seen.setdefault(value, split)
+        if leaks:
+            value, where = next(iter(leaks.items()))
+            more = f" ({len(leaks)} in all)" if len(leaks) > 1 else ""
+            raise ValueError(
+                f"{'utterance' if what == 'id' else what} {value!r}{more} is in {where}: the sets of a fold must share "
+                f"none, so {cure}"
+            )
+    empty = [split for split in needs if not fold.utterances(split)]
     if empty:
         raise ValueError(f"a fold needs utterances in train, dev and test, but {' and '.join(empty)} has none")
     return fold
@@ -63,7 +75,9 @@ def shared_speakers(fold: Fold) -> str:
     train, dev, test = ({u.speaker for u in fold.utterances(split)} for split in SPLITS)
     if shared := test & (train | dev):
         return f"{len(shared)} of the {len(test)} speakers of test are in train or dev too"
-    return f"{len(dev & train)} of the {len(dev)} speakers of dev are in train too" if dev & train else ""
+    if not dev & train:
+        return ""
+    return f"test shares no speaker, but {len(dev & train)} of the {len(dev)} speakers of dev are in train too"
 
 
 def rotate(utterances: Sequence[Utterance], block: Sequence[int], fold: int, num_folds: int, text: str) -> Fold:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,62 +21,15 @@ from tqdm import tqdm
 from . import config, load
 from .featurizer import Standardizer, WeightedSum
 from .outcomes import Outcome, score
+from .probe_settings import ProbeSettings
 from .splits import SPLITS, Fold
 from .states import States
 
 if TYPE_CHECKING:
     from ..recipes.corpora import Corpus, FrameStore, Utterance
 
-Labels = dict[str, Tensor]  # utterance id -> (items,) int64
 Weights = dict[str, Tensor]  # parameter name -> value
 Batch = tuple[Tensor, list[int], list[Tensor], list[str]]  # rows (S, N, D), rows, labels and id of each utterance
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How a probe is trained, the same for every upstream.
-
-    Args:
-        num_epochs: passes over train; the learning rate falls linearly to zero over them.
-        patience: epochs without a better dev score after which a head is trained no further.
-        learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
-        weight_decay: L2 penalty on the head (not on the weights of the states).
-        averaging: decay of the moving average of all weights over steps, which is what dev and test score.
-        batch_frames: feature frames in a batch, in whole utterances, for tasks that read frames.
-        batch_utterances: utterances in a batch, for tasks that read means.
-        min_steps: of an epoch: a small train set gets smaller batches.
-        normalize: layer-norm each state before the weighted sum (s3prl's ``--upstream_feature_normalize``).
-        subsets: of the corpus; empty means the task's own choice.
-        states_dtype: of the stored hidden states, ``float16`` or ``float32``.
-    """
-
-    num_epochs: int = 30
-    patience: int = 5
-    learning_rates: list[float] = field(default_factory=lambda: [2e-3, 1e-2, 5e-2])
-    weight_decay: float = 1e-2
-    averaging: float = 0.9
-    batch_frames: int = 4096
-    batch_utterances: int = 8
-    min_steps: int = 16
-    normalize: bool = False
-    subsets: tuple[str, ...] = ()
-    states_dtype: str = "float16"
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot train, all at once."""
-        counts = ("num_epochs", "patience", "batch_frames", "batch_utterances", "min_steps")
-        wrong = [f"{name} must be at least 1, got {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
-        rates = self.learning_rates
-        if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
-            wrong.append(f"learning_rates must be different numbers above 0, at least one, got {list(rates)}")
-        if not self.weight_decay >= 0:
-            wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if not 0 <= self.averaging < 1:
-            wrong.append(f"averaging must be at least 0 and below 1, got {self.averaging}")
-        if self.states_dtype not in ("float16", "float32"):
-            wrong.append(f"states_dtype must be float16 or float32, got {self.states_dtype!r}")
-        if wrong:
-            raise ValueError(f"probe settings: {'; '.join(wrong)}")
 
 
 @dataclass(frozen=True)
@@ -232,20 +186,19 @@ class Probe(nn.Module):
 
 
 class Batches:
-    """A fold's utterances as what a ``Probe`` takes: standardised rows and labels."""
+    """A fold's utterances as what a ``Probe`` takes: standardised rows, and labels, which are made when asked for."""
 
     def __init__(self, fold: Fold, states: States, label: Callable[[Utterance], Tensor], max_rows: int) -> None:
         self.states = states
         self.max_rows = max_rows
-        self.labels: Labels = {u.id: label(u) for split in SPLITS for u in fold.utterances(split)}
+        self.label = label
         self.standardize = Standardizer(states.read(batch) for batch in states.batches(fold.train, max_rows))
 
     def __call__(self, utterances: Sequence[Utterance], max_rows: int | None = None) -> Iterator[Batch]:
         """Neighbours in batches of up to ``max_rows`` rows."""
         for batch in self.states.batches(utterances, max_rows or self.max_rows):
             rows = self.standardize(self.states.read(batch))
-            ids = [utterance.id for utterance in batch]
-            yield rows, list(map(self.states.num_rows, batch)), [self.labels[id] for id in ids], ids
+            yield rows, list(map(self.states.num_rows, batch)), list(map(self.label, batch)), [u.id for u in batch]
 
 
 class Candidate:
@@ -305,7 +258,7 @@ def _probe_fold(
         Candidate(_build(task, corpus, fold, states, start), rate, settings, info.higher_is_better)
         for rate in settings.learning_rates
     ]
-    most = settings.batch_utterances if states.reads == "mean" else settings.batch_frames
+    most = settings.max_rows(states.reads, states.store.meta["upstream_rate"])
     batches = Batches(fold, states, candidates[0].model.expert.label, most)
     train_rows = min(most, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
     running = list(candidates)
@@ -330,12 +283,10 @@ def _probe_fold(
             f"probe {task}: the loss is {best.loss.item()} in the first epoch with each of the learning rates {rates}: "
             f"lower probe.learning_rates"
         )
-    labels = batches.labels
-    majority = torch.cat([labels[u.id] for u in fold.train]).bincount().argmax()
     return FoldResult(
         dev=best.dev,
         test=_outcomes("test", [(best.model, best.weights)], batches(fold.test))[0],
-        guessed=sum(int((labels[u.id] == majority).sum()) for u in fold.test),
+        guessed=_guessed(fold, batches.label) if info.chance == "majority" else 0,
         layer_weights=best.weights["mix.weights"].softmax(0).tolist(),
         learning_rate=best.learning_rate,
         chosen_epoch=best.epoch,
@@ -343,6 +294,15 @@ def _probe_fold(
         epochs_by_rate=[candidate.epochs_run for candidate in candidates],
         notes=best.model.expert.notes() if hasattr(best.model.expert, "notes") else [],
     )
+
+
+def _guessed(fold: Fold, label: Callable[[Utterance], Tensor]) -> int:
+    """Test items that have train's most frequent class."""
+    counts: Counter[int] = Counter()
+    for utterance in fold.train:
+        counts.update(dict(enumerate(label(utterance).bincount().tolist())))
+    majority = max(counts, key=lambda answer: (counts[answer], -answer))
+    return sum(int((label(utterance) == majority).sum()) for utterance in fold.test)
 
 
 def _build(task: str, corpus: Corpus, fold: Fold, states: States, seed: int) -> Probe:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .ctc import ctc_loss, edits, frames_needed, greedy
+from .folds import TOLD
 from .outcomes import Count
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,10 @@ _REPORTED: set[tuple[str, int, int]] = set()  # a probe meets an utterance in ma
 class Recognizer(nn.Module):
     """A head that says a phone or blank a feature frame.
 
-    It runs at the upstream's own frames: to repeat each of them, up to 10 ms, could change no greedy answer, for equal
-    frames say equal phones, and would cost CTC as many times more. An utterance that has fewer frames than its
-    transcript needs has no CTC loss; it is named in a warning and in ``too_short``, and scored like any other.
+    It runs at the frames that it is given. In our benchmark these are the upstream's own; under s3prl's runner,
+    features come repeated to 10 ms. Repeating changes no greedy answer, for equal frames say equal phones, but the
+    loss, its cost, and which utterances are too short. One that has fewer frames than its transcript needs has no CTC
+    loss; it is named in a warning and in ``too_short``, and scored like any other.
 
     The last layer starts at zero, so that an untrained head answers nothing; from random weights it would answer
     another phone at almost every frame, and CTC takes long to unlearn that.
@@ -71,10 +73,13 @@ class Recognizer(nn.Module):
         return loss, [_count(part.detach(), label.tolist()) for part, label in zip(parts, labels, strict=True)]
 
     def notes(self) -> list[str]:
-        """What a reader of the score must know, in sentences: which utterances were too short, if any."""
+        """What a reader of the score must know, in sentences: how many utterances were too short, if any, and the first
+        of them."""
         if not self.too_short:
             return []
-        named = ", ".join(f"{id} ({size} of {need})" for id, (size, need) in sorted(self.too_short.items()))
+        first = [f"{id} ({size} of {need})" for id, (size, need) in sorted(self.too_short.items())[:TOLD]]
+        more = len(self.too_short) - len(first)
+        named = ", ".join(first) + (f" and {more} more" if more else "")
         return [
             f"{len(self.too_short)} utterances have fewer feature frames than CTC needs for their transcripts, so they "
             f"are left out of the loss, and scored like any other: {named}"

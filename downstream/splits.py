@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from ..recipes.corpora.corpus import SIL
 from .assigned_splits import closed_fold, disjoint_fold, is_assigned, refuse_unseen
 from .folds import SPLITS, Fold, by_speaker, check_fold, listed, natural, rotate, shared_speakers
 from .task import NotApplicable
@@ -81,7 +82,7 @@ def phone_folds(
     Args:
         corpus: where to look for alignments.
         subsets: use these only; by default all that are aligned.
-        times: False counts utterances whose phones have no times as well.
+        times: False counts utterances whose phones have no times as well, but none in which all phones are silence.
         num_folds: groups of speakers, at most as many as there are speakers.
 
     Raises:
@@ -89,7 +90,7 @@ def phone_folds(
         ValueError: for an unknown subset, or naming a speaker in two sets.
     """
     part = corpus.select(*subsets) if subsets else corpus
-    aligned = [u for u in part.utterances if u.phones is not None or (u.phone_names and not times)]
+    aligned = [u for u in part.utterances if (u.phones is not None if times else _speaks(u, corpus.phone_set))]
     where = _where(corpus, subsets)
     if not aligned:
         raise NotApplicable(
@@ -100,7 +101,9 @@ def phone_folds(
         )
     if is_assigned(corpus):
         return [disjoint_fold(part, aligned, "phone alignments" if times else "phones")]
-    own = _own_subsets(corpus, aligned)
+    silent = sum(bool(u.phones is not None or u.phone_names) for u in part.utterances) - len(aligned)
+    told = f"; {silent} utterances of silence only are left out" if silent and not times else ""
+    own = _own_subsets(corpus, aligned, told)
     if own is not None:
         return [own]
     speakers = sorted({u.speaker for u in aligned})
@@ -109,7 +112,7 @@ def phone_folds(
             f"the phone tasks need 3 speakers with alignments (one each for train, dev and test); {where} has "
             f"{len(speakers)}: align more speakers"
         )
-    return _rotated(aligned, speakers, num_folds, "aligned speakers")
+    return _rotated(aligned, speakers, num_folds, "aligned speakers", told)
 
 
 def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NUM_DISJOINT_FOLDS) -> list[Fold]:
@@ -158,6 +161,13 @@ def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NU
         except ValueError as error:
             raise NotApplicable(f"{where}, speakers held out in turn: {error}") from None
     return folds
+
+
+def _speaks(utterance: Utterance, phone_set: Sequence[str]) -> bool:
+    """Whether it has a phone that is not silence."""
+    if utterance.phones is None:
+        return any(name != SIL for name in utterance.phone_names)
+    return any(phone_set[phone] != SIL for phone in set(utterance.phones.phone.tolist()))
 
 
 def _label(utterance: Utterance) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from ..recipes.corpora.corpus import SIL
 from .splits import LABEL
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def transcript(data: TaskData) -> Targets:
 
     Two equal phones in a row are two; alignments of one label a frame (s3prl's) cannot tell them from one long phone.
     """
-    from ..recipes.corpora.corpus import SIL
-
     classes = [BLANK_NAME, *(phone for phone in data.corpus.phone_set if phone != SIL)]
     number = {name: index for index, name in enumerate(classes)} | {SIL: 0}
     by_phone = torch.tensor([number[name] for name in data.corpus.phone_set])
@@ -93,4 +92,6 @@ def _transcript(number: dict[str, int], by_phone: Tensor, utterance: Utterance) 
     else:
         assert utterance.phone_names, f"{utterance.id} has no phones and is in a fold"
         spoken = torch.tensor([number[name] for name in utterance.phone_names])
-    return spoken[spoken != 0]
+    spoken = spoken[spoken != 0]
+    assert len(spoken), f"{utterance.id} is silence only and is in a fold"
+    return spoken

@@ -29,10 +29,11 @@ from ..upstream.checkpoint import load_checkpoint, restore, save_checkpoint
 from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
-from ..upstream.maps_file import fingerprint, how_to_make_maps
+from ..upstream.maps_file import how_to_make_maps
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
-from .config import DataConfig, Recipe, as_overrides, load_recipe, presets
-from .corpora import Corpus, load_corpus
+from .config import Recipe, as_overrides, load_recipe, presets
+from .corpora import Corpus
+from .lineage import lineage, named_corpus, pretrain_part
 from .objective import ReconstructionHead, masked_l1
 
 logger = logging.getLogger(__name__)
@@ -73,19 +74,6 @@ def pretrain(recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device
         if (folder / "checkpoint").is_dir():
             return finished(folder)
         return _train(recipe, corpus, folder, seed, torch.device(device), made_of)
-
-
-def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
-    """What decides the weights, as plain values: written into every checkpoint."""
-    resolved = recipe.resolved()
-    decisive = {key: resolved[key] for key in ("upstream", "preset", "model", "attention", "pretrain")}
-    decisive["attention"] = by_content(recipe.attention)
-    return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.speech_fingerprint}
-
-
-def by_content(attention: dict[str, Any]) -> dict[str, Any]:
-    """An attention's options with its file of maps named by content, so that the place of the file decides nothing."""
-    return {**attention, "maps": fingerprint(attention["maps"])} if attention.get("maps") else attention
 
 
 def check_maps(recipe: Recipe) -> None:
@@ -304,26 +292,6 @@ def check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"the device {device!r} cannot be used ({reason}): give --device cpu") from None
-
-
-def named_corpus(data: DataConfig) -> Corpus:
-    """Load the corpus that a configuration names."""
-    return load_corpus(
-        data.corpus,
-        root=Path(data.root) if data.root else None,
-        size=data.size,
-        seed=data.seed,
-        alignments=Path(data.alignments) if data.alignments else None,
-        label=data.label,
-        split_lists=data.split_lists,
-        shared_speakers=data.shared_speakers,
-    )
-
-
-def pretrain_part(corpus: Corpus, subsets: Sequence[str]) -> Corpus:
-    """The subsets to pre-train on: those named, else all called train*, else all."""
-    train = [name for name in corpus.subsets() if name.startswith("train")]
-    return corpus.select(*(subsets or train or corpus.subsets()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -73,9 +73,12 @@ def test_every_upstream_gets_its_row_on_both_tasks(synthetic_tiny, tmp_path):
     made = cells(tmp_path)
     assert set(made) == {(name, task) for name in [*upstream.names(), "mel"] for task in tasks}
     assert all(read_cell(path)["status"] == "ok" for path in made.values())
+    with (tmp_path / "leaderboard.csv").open(newline="") as file:
+        ranked = [(row["upstream"], row["downstream"]) for row in csv.DictReader(file) if row["score"]]
+    assert sorted(ranked) == sorted(made)
     page = (tmp_path / "leaderboard.md").read_text()
     for name in upstream.names():
-        assert page.count(f"\n| {name} |") == len(tasks), f"{name} has no row"
+        assert page.count(f"\n| {name} |") == 2 * len(tasks), f"{name} lacks a row, of scores or by length"
     assert "selects the same keys as xbox and simple_lsh" in page
 
 

@@ -23,7 +23,8 @@ from ...recipes.batches import Speech, log_mel_store, step_seed
 from ...recipes.config import PretrainConfig, as_overrides, load_recipe, presets
 from ...recipes.corpora import Corpus
 from ...recipes.corpora.cache import replace_file
-from ...recipes.pretrain import check_device, named_corpus, pretrain_part
+from ...recipes.lineage import named_corpus, pretrain_part
+from ...recipes.pretrain import check_device
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import WEIGHTS, load_checkpoint

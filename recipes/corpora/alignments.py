@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,20 @@ def normalise_phone(name: str) -> str:
     return name
 
 
+def class_names(spelt: Iterable[str]) -> dict[str, str]:
+    """The class of each phone of a corpus by its name in the files: plain ARPAbet where all are ARPAbet or silence.
+
+    Else names stay as they are written, for in SAMPA ``s`` and ``S`` are two phones, but every silence is ``SIL``.
+    """
+    plain = {name: normalise_phone(name) for name in spelt}
+    return plain if _is_arpabet(plain.values()) else {name: SIL if plain[name] == SIL else name for name in plain}
+
+
+def _is_arpabet(names: Iterable[str]) -> bool:
+    """Whether all are of ``PHONE_SET``, or symbols that Kaldi's tables have besides phones (``#0``)."""
+    return all(name in PHONE_SET or name.startswith("#") for name in names)
+
+
 def label_lines(path: Path) -> Iterator[tuple[int, str]]:
     """``(line number, text)`` of the lines that are not blank. Raises ``ValueError`` for what is not UTF-8 text."""
     try:
@@ -70,8 +84,9 @@ def check_id(where: str, id: str) -> str:
 def read_phone_table(path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
     """Read ``phones.txt`` (``PHONE id`` a line): ``(phone_set, class of each id)``.
 
-    Names that are one after normalising (``AH0``, ``AH1``) share a class. When all are ARPAbet or silence, the classes
-    are the 40 of ``PHONE_SET``, else the normalised names by their smallest id.
+    When all are ARPAbet or silence, names that are one after normalising (``AH0``, ``AH1``) share a class, and the
+    classes are the 40 of ``PHONE_SET``; else they are the names as written, but every silence ``SIL``, by their
+    smallest id.
     """
     names: dict[int, str] = {}
     for number, line in label_lines(path):
@@ -82,12 +97,13 @@ def read_phone_table(path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
             raise ValueError(f"{path}:{number}: ids go up to {MAX_ID}, got {fields[1]}: number the phones from 0")
         if int(fields[1]) in names:
             raise ValueError(f"{path}:{number}: id {fields[1]} was given before: give every phone its own id")
-        names[int(fields[1])] = normalise_phone(fields[0])
+        names[int(fields[1])] = fields[0]
     if not names:
         raise ValueError(f"{path}: holds no phones: write a line 'PHONE id' for each, or remove the file")
-    ordered = tuple(dict.fromkeys(names[id] for id in sorted(names)))
+    common = class_names(names.values())
+    ordered = tuple(dict.fromkeys(common[names[id]] for id in sorted(names)))
     phone_set = PHONE_SET if set(ordered) <= set(PHONE_SET) else ordered
-    return phone_set, {id: phone_set.index(name) for id, name in names.items()}
+    return phone_set, {id: phone_set.index(common[name]) for id, name in names.items()}
 
 
 def phone_set_beside(path: Path) -> tuple[str, ...]:
@@ -169,7 +185,8 @@ def read_ctm(path: Path) -> Labels:
 
 def phone_class(where: str, spelt: str, known: dict[str, int]) -> int:
     """Index of a phone by the name in a file; ``ValueError`` when it is no class."""
-    name = normalise_phone(spelt)
+    plain = normalise_phone(spelt)
+    name = plain if plain == SIL or _is_arpabet(known) else spelt
     if name not in known:
         raise ValueError(
             f"{where}: phone {spelt!r} is not one of the {len(known)} classes: correct it, or name all phones in "

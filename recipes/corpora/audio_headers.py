@@ -1,4 +1,4 @@
-"""Rate and length of every audio file of a corpus, kept in the cache so that a second load opens no file."""
+"""Rate, length and checksum of every audio file of a corpus, kept in the cache: a second load opens no file."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -15,7 +16,8 @@ from .cache import cache_dir, replace_file
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+SCHEMA = 2
+BLOCK_BYTES = 1 << 14  # of the three that enter a checksum
 NUM_THREADS = 8  # opening files waits for the disk, or for the network
 
 
@@ -28,10 +30,18 @@ class AudioFile:
     mtime_ns: int
 
 
-def read_headers(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int]]:
-    """``(sample_rate_hz, num_samples)`` of each file of the corpus at ``root``, in order.
+class Header(NamedTuple):
+    """What a file says of its audio; ``content`` is made of its size and a few blocks of its bytes, below 2**63."""
 
-    A header is read again when the file's size or time of change differs from the last load.
+    sample_rate_hz: int
+    num_samples: int
+    content: int
+
+
+def read_headers(root: Path, files: Sequence[AudioFile]) -> list[Header]:
+    """The header of each file of the corpus at ``root``, in order.
+
+    A file is read again when its size or time of change differs from the last load.
 
     Raises:
         ValueError: naming the files that are not readable audio, all at once (the first three in full).
@@ -44,7 +54,7 @@ def read_headers(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int]
     return [header for header in headers if not isinstance(header, str)]
 
 
-def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[tuple[int, int] | str]:
+def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[Header | str]:
     """``read_headers``, with the reason in the place of each file that is not readable audio."""
     index_path = cache_dir() / "headers" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:24]}.json"
     index = _load(index_path)
@@ -57,7 +67,7 @@ def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[tuple[int
     reasons: dict[str, str] = {}
     if unread:
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            headers = pool.map(_header_or_reason, [file.path for _, file in unread])
+            headers = pool.map(_header_or_reason, [file for _, file in unread])
             bar = tqdm(headers, total=len(unread), desc="reading headers", unit="file", disable=None, leave=False)
             read = list(zip(unread, bar, strict=True))
         reasons = {name: header for (name, _), header in read if isinstance(header, str)}
@@ -68,7 +78,7 @@ def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[tuple[int
         }
         with replace_file(index_path) as temporary:
             temporary.write_text(json.dumps({"schema": SCHEMA, "root": str(root), "files": index}), encoding="utf-8")
-    return [reasons[name] if name in reasons else (index[name][2], index[name][3]) for name in names]
+    return [reasons[name] if name in reasons else Header(*index[name][2:]) for name in names]
 
 
 def _name(root: Path, path: Path) -> str:
@@ -76,11 +86,25 @@ def _name(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _header_or_reason(path: Path) -> tuple[int, int] | str:
+def _header_or_reason(file: AudioFile) -> Header | str:
     try:
-        return audio_header(path)
+        return Header(*audio_header(file.path), _content(file))
     except ValueError as error:
         return str(error)
+
+
+def _content(file: AudioFile) -> int:
+    """A checksum of size, start, middle and end: whole files would take minutes. What changes all of the audio, such as
+    denoising, changes it; an edit of a short passage that keeps the size may lie between the blocks."""
+    digest = hashlib.sha256(f"{file.size_bytes} ".encode())
+    try:
+        with file.path.open("rb") as opened:
+            for start in (0, (file.size_bytes - BLOCK_BYTES) // 2, file.size_bytes - BLOCK_BYTES):
+                opened.seek(max(0, start))
+                digest.update(opened.read(BLOCK_BYTES))
+    except OSError as error:
+        raise ValueError(f"{file.path}: cannot be read ({error.strerror}): check the path") from error
+    return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
 def _load(path: Path) -> dict[str, list[int]]:
@@ -89,7 +113,9 @@ def _load(path: Path) -> dict[str, list[int]]:
         return {}
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        if index["schema"] != SCHEMA or not all(len(row) == 4 for row in index["files"].values()):
+        if index["schema"] == 1:  # an older version's, without checksums
+            return {}
+        if index["schema"] != SCHEMA or not all(len(row) == 5 for row in index["files"].values()):
             raise ValueError("another schema")
         return dict(index["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -39,6 +39,8 @@ ARPABET = (
     *("L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
 PHONE_SET = (SIL, *ARPABET)  # the 40 classes, in the order of their ids
+SPLITS = ("train", "dev", "test")
+TOLD = 3  # names, or mistakes of one kind, in a message; all are counted
 
 
 def near_names(word: str, known: Iterable[str]) -> str:
@@ -100,7 +102,8 @@ class PhoneAlignment:
 class Utterance:
     """One recording, or a part of one: ``num_samples`` of one channel from ``start_sample`` on, at ``sample_rate_hz``.
 
-    ``content`` changes when the audio does (a checksum of the samples, or the file's size in bytes); 0 if unknown.
+    ``content`` changes when the audio does (a checksum, or of FLAC in LibriSpeech layout the size in bytes); 0 if
+    unknown.
     ``split`` is ``train``, ``dev`` or ``test`` where the corpus assigns utterances itself, else empty. ``labels`` are
     further facts by name, for example ``language``; the one called ``label`` is what tasks of that kind ask for.
     ``phone_names`` are phones without times, for recognition only; empty when there are none or ``phones`` has them.
@@ -189,11 +192,17 @@ class Corpus:
     @cached_property
     def speech_fingerprint(self) -> str:
         """Like ``fingerprint``, but the same whatever ``split``, ``labels`` and ``phone_names`` are: features and
-        pre-training, which read none of these, are filed under it."""
+        pre-training, which read none of these, are filed under it.
+
+        ``subset`` enters, and a manifest without such a column takes it from the split. Of an assigned corpus,
+        pre-training takes a part, of which the split decides what is in it.
+        """
         return self._fingerprint(with_labels=False)
 
     def _fingerprint(self, *, with_labels: bool) -> str:
-        digest = hashlib.sha256(repr(self.phone_set).encode())
+        # the classes of names without times are for recognition only, like the names
+        named = self.phone_set if with_labels or any(u.phones is not None for u in self.utterances) else ()
+        digest = hashlib.sha256(repr(named).encode())
         for u in self.utterances:
             row = (u.id, u.num_samples, u.sample_rate_hz, u.content, u.speaker, u.chapter, u.subset, u.phones is None)
             digest.update(repr(row).encode())

@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .alignments import Labels, RawLabels, normalise_phone, phone_set_beside, read_ctm, read_frames
+from .alignments import Labels, RawLabels, phone_set_beside, read_ctm, read_frames
 from .cache import cache_dir, replace_file
 from .corpus import PHONE_SET
 from .textgrid import read_phone_tier, read_textgrid
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 1  # raise it when a reader changes what it returns: cached labels are then read anew
+READER_VERSION = 2  # raise it when a reader changes what it returns: cached labels are then read anew
 
 
 @dataclass(frozen=True)
 class LabelSource:
     """Label files of one format; ``subset`` is None for files that the user named, which serve every subset.
 
-    The kind ``paths`` is of TextGrids known by their paths rather than by their names, with phones of any kind: each
-    has an utterance, or several, elsewhere.
+    The kind ``paths`` is of TextGrids known by their resolved paths rather than by their names, with phones of any kind
+    as they are spelt: each has an utterance, or several, elsewhere.
     """
 
     kind: str  # ctm, textgrid, frames or paths
@@ -82,7 +82,7 @@ def read_labels(source: LabelSource) -> Labels:
     """What the files of a source say, from the cache when they have not changed since they were last read."""
     tables = {path.parent / "phones.txt" for path in source.files}
     inputs = [*source.files, *sorted(table for table in tables if table.is_file())]
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
+    stats = [(path.name, str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
     key = hashlib.sha256(json.dumps([READER_VERSION, source.kind, PHONE_SET, stats]).encode()).hexdigest()[:24]
     cached = cache_dir() / "labels" / f"{key}.npz"
     labels = _load(cached)
@@ -114,10 +114,10 @@ def _read(source: LabelSource) -> Labels:
 
 
 def _by_path(files: tuple[Path, ...]) -> Labels:
-    """TextGrids by path; their phones, normalised, are the classes, in the order in which they come."""
+    """TextGrids by path; their phones as spelt are the classes, in the order in which they come."""
     names: dict[str, int] = {}
     rows = {
-        str(path): read_phone_tier(path, lambda _, spelt: names.setdefault(normalise_phone(spelt), len(names)))
+        str(path.resolve()): read_phone_tier(path, lambda _, spelt: names.setdefault(spelt, len(names)))
         for path in tqdm(files, desc="reading TextGrids", unit="file", disable=None, leave=False)
     }
     return Labels(f"{len(rows)} TextGrids", False, tuple(names), rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .alignments import Labels, fit_to_audio, label_lines
-from .audio_headers import AudioFile, read_headers
+from .audio_headers import AudioFile, Header, read_headers
 from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance
 from .label_files import LabelSource, find_labels, named_labels, read_labels
 
@@ -53,18 +53,23 @@ def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
         Utterance(
             id=item.id,
             path=item.file.path,
-            sample_rate_hz=rate_hz,
-            num_samples=num_samples,
+            sample_rate_hz=header.sample_rate_hz,
+            num_samples=header.num_samples,
             speaker=item.speaker,
             chapter=item.chapter,
             subset=item.subset,
             text=texts[item.file.path.parent].get(item.id, ""),
             phones=phones.get(item.id),
-            content=item.file.size_bytes,
+            content=_content(item.file, header),
         )
-        for item, (rate_hz, num_samples) in zip(found, headers, strict=True)
+        for item, header in zip(found, headers, strict=True)
     )
     return Corpus(f"librispeech-{root.name}", root, utterances, phone_set, False, _note(root, utterances, sources))
+
+
+def _content(file: AudioFile, header: Header) -> int:
+    """FLAC that changes changes its size, by which LibriSpeech's caches and results have always been filed."""
+    return file.size_bytes if file.path.suffix.lower() == ".flac" else header.content
 
 
 def _find_root(root: Path) -> tuple[Path, list[str]]:
@@ -122,7 +127,7 @@ def _transcripts(chapter: Path) -> dict[str, str]:
 
 
 def _align(
-    sources: list[LabelSource], found: list[_Found], headers: list[tuple[int, int]]
+    sources: list[LabelSource], found: list[_Found], headers: list[Header]
 ) -> tuple[tuple[str, ...], dict[str, PhoneAlignment]]:
     """The classes of all label files together, and each labelled utterance's alignment in them."""
     labels = [read_labels(source) for source in sources]
@@ -133,10 +138,10 @@ def _align(
         sil = label.phone_set.index(SIL) if SIL in label.phone_set else None
         where = source.files[0] if len(source.files) == 1 else source.files[0].parent
         num_before = len(phones)
-        for item, (rate_hz, num_samples) in zip(found, headers, strict=True):
+        for item, header in zip(found, headers, strict=True):
             raw = label.rows.get(item.id) if source.subset in (None, item.subset) else None
             if raw is not None:
-                seconds = num_samples / rate_hz
+                seconds = header.num_samples / header.sample_rate_hz
                 fitted = fit_to_audio(f"{where}: {item.id}", raw, seconds=seconds, dense=label.dense, sil=sil)
                 phones[item.id] = PhoneAlignment(fitted.start_s, fitted.end_s, index[fitted.phone])
         if len(phones) == num_before:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from .audio_headers import AudioFile, headers_or_reasons
+from .audio_headers import AudioFile, Header, headers_or_reasons
 from .corpus import Corpus, Utterance
 from .manifest_phones import Span, read_phones
 from .manifest_table import Problems, Row, read_table
@@ -49,7 +49,7 @@ def load_manifest(root: Path, *, label: str = "label", shared_speakers: bool = F
             subset=row.subset,
             text=row.text,
             phones=alignment,
-            content=span.file.size_bytes,
+            content=span.content,
             start_sample=span.start_sample,
             split=row.split,
             labels=row.labels,
@@ -98,10 +98,10 @@ def _spans(folder: Path, rows: Sequence[Row], problems: Problems) -> list[Span]:
         elif isinstance(header, str):
             problems.add("the audio cannot be read", "replace the files or remove the rows", row.line, header)
         else:
-            span = _span(row, there[row.path], *header)
+            span = _span(row, there[row.path], header)
             if span is None:
                 detail = f"{row.start_s or 0:g} s to {'the end' if row.end_s is None else f'{row.end_s:g} s'} of "
-                detail += f"{header[1] / header[0]:g} s"
+                detail += f"{header.num_samples / header.sample_rate_hz:g} s"
                 cure = "correct them, or leave end empty for the end of the file"
                 problems.add("start and end do not lie in the recording", cure, row.line, detail)
             else:
@@ -109,11 +109,12 @@ def _spans(folder: Path, rows: Sequence[Row], problems: Problems) -> list[Span]:
     return spans
 
 
-def _span(row: Row, file: AudioFile, rate_hz: int, length: int) -> Span | None:
+def _span(row: Row, file: AudioFile, header: Header) -> Span | None:
     """The row's samples, or None when they do not lie in the file."""
+    rate_hz, length, content = header
     start = round((row.start_s or 0.0) * rate_hz)
     stop = length if row.end_s is None else round(row.end_s * rate_hz)
-    return Span(file, rate_hz, start, stop - start, length) if start < stop <= length else None
+    return Span(file, rate_hz, start, stop - start, length, content) if start < stop <= length else None
 
 
 def _listed(path: Path) -> AudioFile | None:

@@ -7,26 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-from .alignments import RawLabels, fit_to_audio, normalise_phone
+from .alignments import RawLabels, class_names, fit_to_audio
 from .audio_headers import AudioFile
 from .corpus import PHONE_SET, SIL, PhoneAlignment
 from .label_files import LabelSource, read_labels
 from .manifest_table import Problems, Row
 
 TIMED = re.compile(r"(.+):(\d+\.?\d*|\.\d+)")  # PHONE:END, in seconds
+LONG = re.compile(r".+:\d")  # also a diphthong of SAMPA, such as ``a:6``
 CURE = "correct the column phones"
 Phones = tuple[PhoneAlignment | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a file that is one utterance: ``num_samples`` from ``start_sample`` on, of ``file_samples``."""
+    """The part of a file that is one utterance: ``num_samples`` from ``start_sample`` on, of ``file_samples``; the
+    whole file's ``content``."""
 
     file: AudioFile
     sample_rate_hz: int
     start_sample: int
     num_samples: int
     file_samples: int
+    content: int
 
     @property
     def seconds(self) -> float:
@@ -42,22 +45,27 @@ def read_phones(
     ``HH:0.31 AH:0.40`` are phones with the seconds at which they end, back to back from the start of the utterance to
     its end; ``HH AH L OW`` are phones without times; a TextGrid's path is relative to the manifest and its times count
     from the start of the file, also where the utterance is a part of it. The classes are the 40 of ARPAbet where all
-    names are among them, else the names in alphabetical order.
+    names of the manifest are among them, else the names as written, in alphabetical order.
 
     Raises:
         ValueError: for a malformed TextGrid; everything else that is wrong goes to ``problems``.
     """
-    known = {SIL: 0}  # classes by name while reading; the final ones are known when all are read
+    known = {SIL: 0}  # names as spelt, by number; what class each is can be told when all are read
     grids = _Grids(folder, rows, known)
     read = [_read(row, span, known, grids, problems) for row, span in zip(rows, spans, strict=True)]
-    names = list(known)
+    spelt = list(known)
     used = {name for _, plain in read for name in plain}
-    used.update(names[phone] for found, _ in read if found is not None for phone in set(found.phone.tolist()))
-    phone_set = tuple(sorted(used)) if used - set(PHONE_SET) else PHONE_SET if used else ()
+    used.update(spelt[phone] for found, _ in read if found is not None for phone in set(found.phone.tolist()))
+    common = class_names(used)
+    names = set(common.values())
+    phone_set = tuple(sorted(names)) if names - set(PHONE_SET) else PHONE_SET if names else ()
     order = {name: index for index, name in enumerate(phone_set)}
-    classes = np.array([order.get(name, -1) for name in names], dtype=np.int16)
+    classes = np.array([order[common[name]] if name in common else -1 for name in spelt], dtype=np.int16)
     return phone_set, [
-        (None if found is None else PhoneAlignment(found.start_s, found.end_s, classes[found.phone]), plain)
+        (
+            None if found is None else PhoneAlignment(found.start_s, found.end_s, classes[found.phone]),
+            tuple(common[name] for name in plain),
+        )
         for found, plain in read
     ]
 
@@ -70,15 +78,15 @@ def _read(row: Row, span: Span, known: dict[str, int], grids: "_Grids", problems
             return grids.cut(row, span), ()
         tokens = row.phones.split()
         timed = [match for token in tokens if (match := TIMED.fullmatch(token))]
-        if not timed:
-            return None, tuple(map(normalise_phone, tokens))
+        if len(timed) < len(tokens) and all(LONG.fullmatch(match[0]) for match in timed):
+            return None, tuple(tokens)
         if len(timed) < len(tokens):
             raise ValueError(f"{len(timed)} of {len(tokens)} phones have a time: give one to all, or to none")
         ends_s = np.array([float(match[2]) for match in timed])
         starts_s = np.append(0.0, ends_s[:-1])
         if not (ends_s > starts_s).all():
             raise ValueError(f"the times do not rise, as in {timed[int((ends_s <= starts_s).argmax())][0]!r}")
-        phones = [known.setdefault(normalise_phone(match[1]), len(known)) for match in timed]
+        phones = [known.setdefault(match[1], len(known)) for match in timed]
         raw = RawLabels(starts_s, ends_s, np.array(phones, dtype=np.int16))
         return fit_to_audio("inline", raw, seconds=span.seconds, dense=True, sil=0), ()
     except ValueError as error:
@@ -95,7 +103,7 @@ class _Grids:
 
     def __init__(self, folder: Path, rows: Sequence[Row], known: dict[str, int]) -> None:
         self.folder = folder
-        named = sorted({folder / row.phones for row in rows if _is_grid(row)})
+        named = sorted({(folder / row.phones).resolve() for row in rows if _is_grid(row)})
         files = tuple(path for path in named if path.is_file())
         self._fitted: dict[tuple[Path, Path], PhoneAlignment] = {}
         self._raw: dict[str, RawLabels] = {}
@@ -107,7 +115,7 @@ class _Grids:
 
     def cut(self, row: Row, span: Span) -> PhoneAlignment:
         """The phones of a part; ``ValueError`` when the TextGrid is missing or does not fit the file."""
-        path = self.folder / row.phones
+        path = (self.folder / row.phones).resolve()
         if str(path) not in self._raw:
             raise ValueError(f"there is no TextGrid {row.phones!r}")
         key = (path, span.file.path)

@@ -1,17 +1,17 @@
 """Reads the table of a manifest: a CSV with a header, every row with its line number, every mistake told at once."""
 
 import csv
+import difflib
 import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .alignments import check_id
-from .corpus import near_names
+from .corpus import SPLITS, TOLD, near_names
 
 NEEDED = ("path", "speaker")
 OPTIONAL = ("id", "chapter", "session", "subset", "split", "text", "start", "end", "phones")
-SPLITS = ("train", "dev", "test")
-TOLD = 3  # mistakes of one kind that a message describes; all are counted
+CLOSE = 0.83  # difflib's similarity of a misspelt name; ``splits`` and ``start_s`` are closer, ``state`` is not
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,27 @@ def _check_header(path: Path, header: list[str], label: str) -> None:
     wrong = [f"there is no column {name!r} ({near_names(name, header)})" for name in NEEDED if name not in header]
     wrong += [f"column {name!r} comes twice" for name in dict.fromkeys(header) if name and header.count(name) > 1]
     wrong += ["a column has no name"] if "" in header else []
+    for name in dict.fromkeys(header):
+        if meant := _meant(name, header, label):
+            wrong.append(f"column {name!r} looks like {meant!r}: call it that, or otherwise if it is a label")
     if label != "label" and label not in header:
         wrong.append(f"data.label names the column {label!r}, which is not there ({near_names(label, header)})")
     if wrong:
         separator = "tabs" if path.suffix.lower() == ".tsv" else "commas"
         raise ValueError(f"{path}: {'; '.join(wrong)}: correct the header, whose names are separated by {separator}")
+
+
+def _meant(name: str, header: list[str], label: str) -> str:
+    """The reserved name that a column is misspelt of, which would make it a label; empty where it is not."""
+    told = [reserved for reserved in NEEDED if reserved not in header]  # as missing
+    reserved = [other for other in (*NEEDED, *OPTIONAL) if other not in told]
+    if name in reserved or not name:
+        return ""
+    if name.casefold() in reserved:
+        return name.casefold()
+    lacking = [other for other in reserved if other not in header] if name != label else []
+    twisted = [other for other in lacking if sorted(other) == sorted(name.casefold())]  # two letters changed places
+    return next(iter(twisted or difflib.get_close_matches(name.casefold(), lacking, n=1, cutoff=CLOSE)), "")
 
 
 def _row(line: int, cells: dict[str, str], label: str, problems: Problems) -> Row | None:

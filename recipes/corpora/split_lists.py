@@ -6,14 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from .alignments import check_id, label_lines
-from .corpus import Corpus
+from .corpus import SPLITS, TOLD, Corpus
 from .speakers_table import NAME, Speaker, read_speakers
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "dev", "test")
 FILES = {split: f"{split}_split.txt" for split in SPLITS}
-TOLD = 3
 
 
 def assign_splits(corpus: Corpus, where: str) -> Corpus:

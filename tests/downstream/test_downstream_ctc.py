@@ -145,6 +145,15 @@ def test_an_equal_neighbour_needs_a_blank_in_between():
     assert model.too_short == {"twice-the-same": (3, 5)}
 
 
+def test_notes_name_three_utterances_and_count_the_others():
+    model = Recognizer(layers, 6, 160, 6)
+    ids = [f"u{number}" for number in range(5)]
+    model([torch.zeros(1, 6)] * 5, [torch.tensor([1, 2])] * 5, ids, False)
+    (note,) = model.notes()
+    assert note.startswith("5 utterances have fewer feature frames")
+    assert note.endswith("like any other: u0 (1 of 2), u1 (1 of 2), u2 (1 of 2) and 2 more")
+
+
 def test_the_log_file_counts_what_was_too_short_and_dev_chooses_the_lowest_error(tmp_path):
     expert = build("phone_recognition", small(), expdir=tmp_path)
     spoken = expert.data.fold.dev[0]

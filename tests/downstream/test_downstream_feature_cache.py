@@ -201,6 +201,20 @@ def test_a_damaged_part_is_named_and_made_again_alone(
     same(made.store, spoken.utterances, tmp_path / "fresh")
 
 
+def test_a_damaged_part_of_which_nothing_is_asked_is_named_and_removed(
+    spoken: Corpus, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(root, spoken.utterances[:4])
+    ask(root, spoken.utterances[4:])
+    damage(folder(root) / "part-0000", "truncated")
+    expert = FakeUpstream()
+    with caplog.at_level(logging.WARNING):
+        made = ask(root, spoken.utterances[4:], expert)
+    assert "part-0000" in caplog.text
+    assert (made.num_extracted, expert.calls) == (0, [])
+    assert parts(root) == ["part-0001"]
+
+
 def test_an_entry_stays_in_use_as_long_as_its_store_is_referred_to(spoken: Corpus, root: Path) -> None:
     cached = ask(root, spoken.utterances)
     store = cached.store

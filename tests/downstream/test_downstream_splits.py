@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from downstream_fixtures import corpus, utterances
 from s3prl_attention.downstream.splits import SPLITS, Fold, check_fold, label_folds, phone_folds, speaker_folds
@@ -176,6 +177,21 @@ def test_phones_without_times_count_where_times_are_not_asked_for():
         phone_folds(corpus(utterances("x", ["e"], aligned=False)), times=False)
 
 
+def test_an_utterance_of_silence_only_is_not_recognised():
+    made = corpus(utterances("x", ["a", "b", "c"]))
+    first, second, *others = made.utterances
+    still = replace(first, phones=replace(first.phones, phone=np.zeros_like(first.phones.phone)))
+    named = replace(second, phones=None, phone_names=("SIL", "SIL"))
+    quiet = replace(made, utterances=(still, named, *others))
+    for fold in phone_folds(quiet, times=False):
+        assert {u.id for split in SPLITS for u in fold.utterances(split)} == {u.id for u in others}
+        assert "2 utterances of silence only are left out" in fold.split
+    assert first.id in {u.id for fold in phone_folds(quiet) for u in fold.test}, "its frames can be told"
+    assert "silence only" not in phone_folds(made, times=False)[0].split
+    with pytest.raises(NotApplicable, match="has no phones"):
+        phone_folds(replace(made, utterances=(still, named)), times=False)
+
+
 def assigned(*parts: tuple[str, list[str]], each: int = 5, shared: bool = False, **kw: Any) -> Corpus:
     """Utterances of the speakers of each split; several parts may name the same speaker."""
     made = [
@@ -241,7 +257,7 @@ def test_without_an_assigned_dev_some_speakers_of_train_are_dev():
     assert dev == {"s05", "s15", "s25"}
     assert dev.isdisjoint(u.speaker for u in fold.train)
     assert {u.id for u in (*fold.train, *fold.dev)} == by_split(made)["train"]
-    assert "no dev is assigned: 3 speakers of train are dev" in fold.split
+    assert "speaker-disjoint; no dev is assigned: 3 speakers of train are dev" in fold.split
     assert phone_folds(made) == [fold]
 
 
@@ -254,7 +270,11 @@ def test_dev_speakers_leave_every_class_in_train():
     only = with_labels(made, s0="x", s1="y", t="x/y")
     (fold,) = label_folds(only)
     assert len(fold.dev) == 1
-    assert "1 utterances of train are dev, spread over its speakers" in fold.split
+    assert fold.split == (
+        "assigned by the column split: test shares no speaker, but 1 of the 1 speakers of dev are in train too; no dev "
+        "is assigned: 1 utterances of train are dev, spread over its speakers; 40 utterances without a label are left "
+        "out"
+    )
     assert {u.labels["label"] for u in fold.train} == {"x", "y"}
 
 

@@ -16,7 +16,7 @@ from s3prl_attention.recipes.config import (
     recipe_names,
     sections,
 )
-from s3prl_attention.recipes.pretrain import named_corpus
+from s3prl_attention.recipes.lineage import named_corpus
 from s3prl_attention.upstream import names
 
 RECIPES = sorted(config.HERE.glob("*.yaml"))

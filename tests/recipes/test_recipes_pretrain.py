@@ -14,7 +14,8 @@ import torch
 from recipes_fixtures import small_corpus, small_recipe, with_maps, write_corpus
 from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes.batches import Speech, log_mel_store
-from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, pretrain_part, read_log
+from s3prl_attention.recipes.corpora import load_corpus
+from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.features import LogMel
@@ -219,7 +220,7 @@ def test_the_unfinished_run_on_other_data_is_refused(corpus, tmp_path):
 
 def small_corpus_of(root, num_utterances):
     write_corpus(root, num_utterances)
-    return module.load_corpus("librispeech", root)
+    return load_corpus("librispeech", root)
 
 
 def test_a_finished_run_is_returned_without_training(corpus, whole, monkeypatch):
@@ -382,22 +383,6 @@ def test_the_rate_rises_to_its_peak_and_falls_towards_zero():
     assert len(falls) == 1, "linearly"
     assert 0 < rates[-1] < 0.05
     assert learning_rate(1, 1, 0.07, 2.0) == 2.0
-
-
-def test_the_subsets_to_train_on(corpus, tmp_path):
-    root = write_corpus(tmp_path / "speech", 4)
-    (root / "train-clean-100").rename(root / "dev-clean")
-    only = module.load_corpus("librispeech", root)
-    assert pretrain_part(only, []).subsets() == ["dev-clean"]
-    write_corpus(root, 3)
-    for path in (root / "train-clean-100").rglob("*.wav"):
-        path.rename(path.with_stem("t" + path.stem))
-    both = module.load_corpus("librispeech", root)
-    assert both.subsets() == ["dev-clean", "train-clean-100"]
-    assert pretrain_part(both, []).subsets() == ["train-clean-100"]
-    assert pretrain_part(both, ["dev-clean"]).subsets() == ["dev-clean"]
-    with pytest.raises(ValueError, match="did you mean 'dev-clean'"):
-        pretrain_part(both, ["dev-clear"])
 
 
 # --- the command

@@ -68,6 +68,22 @@ def test_the_phone_table_may_name_other_phones(tmp_path: Path) -> None:
     assert read_phone_table(path) == (("SIL", "ʃ"), {3: 0, 7: 1})
 
 
+def test_a_phone_table_of_sampa_merges_silences_only(tmp_path: Path) -> None:
+    path = file(tmp_path, "phones.txt", "s 0\nS 1\nsil 2\na: 3\n<eps> 4\n")
+    assert read_phone_table(path) == (("s", "S", "SIL", "a:"), {0: 0, 1: 1, 2: 2, 3: 3, 4: 2})
+    labels = read_ctm(file(tmp_path, "dev.ctm", "u1 1 0.0 0.1 s\nu1 1 0.1 0.1 S\nu1 1 0.2 0.1 sp\n"))
+    assert labels.rows["u1"].phone.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="'A:' is not one of the 4 classes"):
+        read_ctm(file(tmp_path, "dev.ctm", "u1 1 0.0 0.1 A:\n"))
+
+
+def test_a_table_of_kaldi_has_symbols_besides_phones(tmp_path: Path) -> None:
+    path = file(tmp_path, "phones.txt", "<eps> 0\nAA0_B 1\nAA1 2\n#0 3\n")
+    assert read_phone_table(path) == (("SIL", "AA", "#0"), {0: 0, 1: 1, 2: 1, 3: 2})
+    labels = read_ctm(file(tmp_path, "dev.ctm", "u1 1 0.0 0.1 AA2\n"))
+    assert labels.rows["u1"].phone.tolist() == [1]
+
+
 def test_frames_are_runs_of_ten_milliseconds(tmp_path: Path) -> None:
     file(tmp_path, "phones.txt", "sil 5\nAA0 6\nAA1 7\n")
     labels = read_frames(file(tmp_path, "dev.frames.txt", "u1 5 5 6 6 6\nu2 7\n"))

@@ -56,6 +56,7 @@ def test_the_real_excerpt(librispeech_mini: Path) -> None:
     labelled = [item for item in corpus.utterances if item.phones is not None]
     assert {item.subset for item in labelled} == {"test-other"}
     assert len(labelled) == 70
+    assert corpus.fingerprint == "965f62b09770e1b2", "caches and results are filed under it"
     assert all(item.text for item in corpus.select("test-other").utterances)
     assert len(corpus.phone_set) == 40
     assert "phone labels for 70, from test-other.pocketsphinx.ctm" in corpus.note
@@ -129,6 +130,19 @@ def test_a_second_load_opens_no_file_and_notices_changes(tmp_path: Path, monkeyp
     assert changed.fingerprint != first.fingerprint
 
 
+def test_wav_that_changes_in_place_changes_the_fingerprint(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    first = load_corpus("librispeech", root)
+    path = root / "dev" / "10" / "2" / "10-2-0000.wav"
+    size_bytes = path.stat().st_size
+    soundfile.write(path, np.zeros(7_200), 8_000, subtype="PCM_16")
+    os.utime(path, ns=(1, 1))
+    assert path.stat().st_size == size_bytes
+    changed = load_corpus("librispeech", root)
+    assert changed.fingerprint != first.fingerprint
+    assert all(u.content == u.path.stat().st_size for u in changed.utterances if u.path.suffix == ".flac")
+
+
 def test_cached_labels_follow_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_root(tmp_path)
     path = labels(root, "dev.ctm", "9-1-0000 1 0.0 0.9 AA\n")
@@ -143,7 +157,7 @@ def test_cached_labels_follow_their_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_corpus("librispeech", root).phone_set == ("ZH", "SIL", "ʃ")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1}', b"PK\x03\x04broken", b"\xff\xfe"], ids=range(5))
+@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 2}', b"PK\x03\x04broken", b"\xff\xfe"], ids=range(5))
 def test_a_damaged_cache_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -155,6 +169,9 @@ def test_a_damaged_cache_is_made_again(
     assert len(cached) == 2
     for path in cached:
         path.write_bytes(content)
+    assert load_corpus("librispeech", root).fingerprint == first.fingerprint
+    for path in cached[:1]:
+        path.write_bytes(b'{"schema": 1, "files": {}}')
     assert load_corpus("librispeech", root).fingerprint == first.fingerprint
     assert ["damaged" in record.message for record in caplog.records] == [True, True]
 

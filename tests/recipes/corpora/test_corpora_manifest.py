@@ -173,6 +173,10 @@ HEADERS = [
     ("path;speaker", ["no column 'path'", "known: path;speaker", "separated by commas"]),
     ("path,speaker,text,text", ["column 'text' comes twice"]),
     ("path,speaker,", ["a column has no name"]),
+    ("path,speaker,Split", ["column 'Split' looks like 'split': call it that, or otherwise if it is a label"]),
+    ("path,speaker,splits,Start", ["'splits' looks like 'split'", "'Start' looks like 'start'"]),
+    ("path,speaker,spilt,start_s,phone", ["looks like 'split'", "looks like 'start'", "'phone' looks like 'phones'"]),
+    ("path,speaker,PATH", ["column 'PATH' looks like 'path'"]),
 ]
 
 
@@ -182,6 +186,13 @@ def test_a_header_that_lacks_something_is_told_with_what_is_there(
 ) -> None:
     message = refused(folder, header, "clips/a.wav,anna")
     assert all(part in message for part in says), message
+
+
+def test_a_label_may_resemble_a_reserved_name(folder: Path) -> None:
+    lines = ["path,speaker,state,phone,speaker_sex", "clips/a.wav,anna,calm,AA,f"]
+    assert load(folder, *lines, label="phone").utterances[0].labels["label"] == "AA"
+    lines = ["path,speaker,phone,phones", "clips/a.wav,anna,AA,AA B"]
+    assert load(folder, *lines).utterances[0].labels == {"phone": "AA"}, "the column that it resembles is there"
 
 
 ROWS = [
@@ -264,6 +275,31 @@ def test_options_that_a_corpus_does_not_take_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="'synthetic' takes no label or shared_speakers: its one label is"):
         load_corpus("synthetic", label="mood", shared_speakers=True)
     assert load_corpus("manifest", path, shared_speakers=True).shared_speakers
+
+
+@pytest.mark.parametrize("where", ["start", "middle", "end"])
+def test_audio_that_changes_in_place_changes_the_fingerprint(folder: Path, where: str) -> None:
+    lines = ["path,speaker", "clips/a.wav,anna", "clips/b.wav,ben"]
+    before, path = load(folder, *lines), folder / "clips" / "a.wav"
+    size_bytes = path.stat().st_size
+    at = {"start": 1_000, "middle": size_bytes // 2, "end": size_bytes - 9}[where]
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(1, 1))
+    assert path.stat().st_size == size_bytes
+    assert load(folder, *lines).speech_fingerprint != before.speech_fingerprint
+
+
+def test_two_folders_with_one_manifest_and_equal_sizes_are_two_corpora(folder: Path, tmp_path: Path) -> None:
+    lines = ["path,speaker", "clips/a.wav,anna"]
+    other = tmp_path / "other" / "speech"
+    (other / "clips").mkdir(parents=True)
+    soundfile.write(other / "clips" / "a.wav", np.zeros((32_000, 2)), 16_000, subtype="PCM_16")
+    assert (other / "clips" / "a.wav").stat().st_size == (folder / "clips" / "a.wav").stat().st_size
+    assert load(other, *lines).speech_fingerprint != load(folder, *lines).speech_fingerprint
 
 
 def test_moving_the_folder_keeps_the_fingerprint_and_new_audio_changes_it(folder: Path, tmp_path: Path) -> None:

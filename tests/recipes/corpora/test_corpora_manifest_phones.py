@@ -72,10 +72,35 @@ def test_phones_without_times_are_names(folder: Path) -> None:
 
 def test_other_names_are_the_classes_in_order_whatever_the_order_of_rows(folder: Path) -> None:
     rows = [",,ʃ:0.5 a:1", ",,x ʃ", ",0.9,a.TextGrid"]
-    assert load(folder, *rows).phone_set == ("AH", "HH", "SIL", "a", "x", "ʃ")
+    assert load(folder, *rows).phone_set == ("AH1", "HH", "SIL", "a", "x", "ʃ")
     assert segments(load(folder, *rows))[0] == (0.0, 0.5, "ʃ")
     assert load(folder, *rows[::-1]).phone_set == load(folder, *rows).phone_set
     assert load(folder, ",,x ʃ").phone_set == ("x", "ʃ"), "nothing is silent here"
+
+
+def test_sampa_stays_as_it_is_written(folder: Path) -> None:
+    sampa = GRID.replace('"HH"', '"S"').replace('"AH1"', '"s"')
+    (folder / "a.TextGrid").write_text(sampa)
+    corpus = load(folder, ",,a.TextGrid", ",,s:0.5 S:0.75 sil:1", ",,n N h a:6 t")
+    assert corpus.phone_set == ("N", "S", "SIL", "a:6", "h", "n", "s", "t")
+    assert segments(corpus, 0) == [(0.0, 0.25, "S"), (0.25, 0.75, "s"), (0.75, 1.0, "SIL")]
+    assert segments(corpus, 1) == [(0.0, 0.5, "s"), (0.5, 0.75, "S"), (0.75, 1.0, "SIL")]
+    assert corpus.utterances[2].phone_names == ("n", "N", "h", "a:6", "t")
+    assert segments(load(folder, ",,a:0.6 6:1")) == [(0.0, 0.6, "a"), (0.6, 1.0, "6")], "all look like times"
+
+
+@pytest.mark.parametrize("first", ["a.TextGrid", "link.TextGrid"])
+def test_a_textgrid_may_be_a_link(folder: Path, first: str) -> None:
+    (folder / "link.TextGrid").symlink_to(folder / "a.TextGrid")
+    for name in (first, *{"a.TextGrid", "link.TextGrid"} - {first}):
+        assert segments(load(folder, f",,{name}"))[0] == (0.0, 0.25, "HH")
+
+
+def test_a_manifest_may_be_reached_by_another_way(folder: Path) -> None:
+    (folder.parent / "again").symlink_to(folder)
+    for where in (folder, folder.parent / "again"):
+        (where / "my.csv").write_text(f"path,speaker,phones\na.wav,anna,{where}/a.TextGrid\n")
+        assert segments(load_corpus("manifest", where / "my.csv"))[0] == (0.0, 0.25, "HH")
 
 
 PHONES = [

@@ -144,6 +144,10 @@ def test_the_speech_fingerprint_leaves_out_what_features_do_not_read() -> None:
         assert with_first(**same).speech_fingerprint == made.speech_fingerprint
         assert with_first(**same).fingerprint != made.fingerprint
     assert with_first(start_sample=1).speech_fingerprint != made.speech_fingerprint
+    untimed = dataclasses.replace(made, utterances=tuple(dataclasses.replace(u, phones=None) for u in made.utterances))
+    unnamed = dataclasses.replace(untimed, phone_set=())
+    assert untimed.speech_fingerprint == unnamed.speech_fingerprint == old_fingerprint(unnamed)
+    assert untimed.fingerprint != unnamed.fingerprint
     implied = dataclasses.replace(with_first(labels={"label": "x"}), implied_labels=("label",))
     assert implied.fingerprint == made.fingerprint
 
