@@ -18,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "<", ">")
 BAR_COST = 20  # a label goes this many points further so as not to cross an interval
 LOG_FROM = 20  # a logarithmic time axis when the slowest takes over 20 times the fastest
+TITLE_LETTERS = 58  # what fits above a panel at full size; longer titles are set smaller
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def _styles() -> Iterator[tuple[str, str]]:
 
 
 def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
-    axis.set_title(_plain(panel.title), fontsize=10, pad=20)
+    title = _plain(panel.title)
+    axis.set_title(title, fontsize=10 * min(1.0, TITLE_LETTERS / max(1, len(title))), pad=20)
     axis.set_xlabel(_plain(panel.x_label))
     axis.set_ylabel(_plain(panel.y_label))
     axis.grid(alpha=0.25, linewidth=0.6)
