@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from .. import downstream
 from ..downstream.feature_cache import cached_states
-from ..downstream.featurizer import WeightedSum
 from ..downstream.hidden_states import wave_of
 from ..downstream.outcomes import Outcome, accuracy
+from ..downstream.probe import build_probe
 from ..downstream.splits import SPLITS, Fold
 from ..downstream.states import States
 from ..recipes.corpora import Corpus, Utterance, cache_dir
@@ -75,12 +75,8 @@ class Head:
     """A weighted sum and the task's head in training, both from a seed."""
 
     def __init__(self, states: States, corpus: Corpus, fold: Fold, learning_rate: float, seed: int) -> None:
-        rate, section = states.store.meta["upstream_rate"], downstream.config(TASK)["downstream_expert"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            build = downstream.load(TASK).DownstreamExpert
-            self.expert = build(states.dim, rate, section, expdir=None, corpus=corpus, fold=fold).to(states.device)
-        self.mix = WeightedSum(states.num_states).to(states.device)
+        probe = build_probe(TASK, corpus, fold, states, seed)
+        self.expert, self.mix = probe.expert, probe.mix
         self.parameters = [*self.expert.parameters(), *self.mix.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=learning_rate)
 

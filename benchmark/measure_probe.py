@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from .. import downstream
-from ..downstream.featurizer import Standardizer
-from ..downstream.probe import Batch, Candidate, Probe, ProbeSettings
+from ..downstream.probe import Batches, Candidate, ProbeSettings, build_probe
 from ..downstream.splits import SPLITS, Fold
 from ..downstream.states import States
 from ..recipes.corpora import Corpus, FrameStore, Utterance
@@ -44,7 +43,7 @@ def measure_probe(
     fold, reads = folds[0], module.INFO.reads
     most = settings.max_rows(reads, 160 * frame_repeat)
     rows = {u.id: 1 if reads == "mean" else math.ceil(u.num_frames / frame_repeat) for u in corpus.utterances}
-    train_rows = [_limit(part, rows, most, settings) for part in folds]
+    train_rows = [settings.train_rows(sum(rows[u.id] for u in part.train), most) for part in folds]
     order = np.random.default_rng(0).permutation(len(fold.train))
     few = _first([fold.train[index] for index in order], rows, NUM_BATCHES * train_rows[0])
 
@@ -53,30 +52,29 @@ def measure_probe(
     noise = cast(FrameStore, Noise(frames, shape, meta))
     sample = Fold(tuple(few), (), (), fold.split)
 
-    def read() -> tuple[States, Standardizer]:
-        states = States(noise, [sample], reads, settings.normalize, torch.device(device))
-        return states, Standardizer(states.read(batch) for batch in states.batches(few, most))
+    def read() -> States:
+        return States(noise, [sample], reads, settings.normalize, torch.device(device))
 
-    reading_s = median_s([read, read])
-    states, standardize = read()
+    states = read()
     candidates = [
-        Candidate(_head(task, corpus, fold, shape, meta, device), rate, settings, module.INFO.higher_is_better)
+        Candidate(build_probe(task, corpus, fold, states, 0), rate, settings, module.INFO.higher_is_better)
         for rate in settings.learning_rates
     ]
-    labels = {u.id: candidates[0].model.expert.label(u) for u in few}
 
-    def ready(batch: Sequence[Utterance]) -> Batch:
-        ids = [u.id for u in batch]
-        return standardize(states.read(batch)), list(map(states.num_rows, batch)), [labels[id] for id in ids], ids
+    def fit() -> Batches:
+        return Batches(sample, read(), candidates[0].model.expert.label, most)
+
+    reading_s = median_s([fit, fit])
+    batches = fit()
 
     def learn(batch: Sequence[Utterance]) -> None:
-        found = ready(batch)
+        found = batches.ready(batch)
         for candidate in candidates:
             candidate.learn(found)
 
     @torch.no_grad()
     def evaluate(batch: Sequence[Utterance]) -> None:
-        found = ready(batch)
+        found = batches.ready(batch)
         for candidate in candidates:
             candidate.model("dev", *found, {})
 
@@ -91,20 +89,6 @@ def measure_probe(
         total_s += settings.num_epochs * (math.ceil(num_train / limit) * train_s + num_dev * row_s)
         total_s += num_test * row_s / len(candidates) + reading_s / len(few) * len(part.train)
     return total_s
-
-
-def _head(task: str, corpus: Corpus, fold: Fold, shape: tuple[int, int], meta: dict[str, int], device: str) -> Probe:
-    """The task's head as `downstream.probe` builds it; the global random state is left as it was."""
-    section = downstream.config(task)["downstream_expert"]
-    build = downstream.load(task).DownstreamExpert
-    with torch.random.fork_rng(devices=[]):
-        expert = build(shape[1], meta["upstream_rate"], section, expdir=None, corpus=corpus, fold=fold)
-    return Probe(expert, shape[0]).to(device)
-
-
-def _limit(fold: Fold, rows: dict[str, int], most: int, settings: ProbeSettings) -> int:
-    """Rows in a training batch, as `downstream.probe` has them."""
-    return min(most, math.ceil(sum(rows[u.id] for u in fold.train) / settings.min_steps))
 
 
 def _first(utterances: Sequence[Utterance], rows: dict[str, int], wanted: int) -> list[Utterance]:

@@ -196,9 +196,12 @@ class Batches:
 
     def __call__(self, utterances: Sequence[Utterance], max_rows: int | None = None) -> Iterator[Batch]:
         """Neighbours in batches of up to ``max_rows`` rows."""
-        for batch in self.states.batches(utterances, max_rows or self.max_rows):
-            rows = self.standardize(self.states.read(batch))
-            yield rows, list(map(self.states.num_rows, batch)), list(map(self.label, batch)), [u.id for u in batch]
+        return map(self.ready, self.states.batches(utterances, max_rows or self.max_rows))
+
+    def ready(self, batch: Sequence[Utterance]) -> Batch:
+        """One batch of these utterances."""
+        rows = self.standardize(self.states.read(batch))
+        return rows, list(map(self.states.num_rows, batch)), list(map(self.label, batch)), [u.id for u in batch]
 
 
 class Candidate:
@@ -255,12 +258,12 @@ def _probe_fold(
     rng = np.random.default_rng(seed)
     info, start = load(task).INFO, int(rng.integers(2**63))
     candidates = [
-        Candidate(_build(task, corpus, fold, states, start), rate, settings, info.higher_is_better)
+        Candidate(build_probe(task, corpus, fold, states, start), rate, settings, info.higher_is_better)
         for rate in settings.learning_rates
     ]
     most = settings.max_rows(states.reads, states.store.meta["upstream_rate"])
     batches = Batches(fold, states, candidates[0].model.expert.label, most)
-    train_rows = min(most, math.ceil(sum(map(states.num_rows, fold.train)) / settings.min_steps))
+    train_rows = settings.train_rows(sum(map(states.num_rows, fold.train)), most)
     running = list(candidates)
     for epoch in range(1, settings.num_epochs + 1):
         if not running:
@@ -305,8 +308,8 @@ def _guessed(fold: Fold, label: Callable[[Utterance], Tensor]) -> int:
     return sum(int((label(utterance) == majority).sum()) for utterance in fold.test)
 
 
-def _build(task: str, corpus: Corpus, fold: Fold, states: States, seed: int) -> Probe:
-    """The model of a fold; the global random state is left as it was."""
+def build_probe(task: str, corpus: Corpus, fold: Fold, states: States, seed: int) -> Probe:
+    """The untrained model of a fold for such states; the global random state is left as it was."""
     rate, section = states.store.meta["upstream_rate"], config(task)["downstream_expert"]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

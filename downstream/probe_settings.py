@@ -1,5 +1,6 @@
 """How probes are trained: one set of choices for every upstream."""
 
+import math
 from dataclasses import dataclass, field
 
 from .alignment import LABEL_HOP_SAMPLES
@@ -57,3 +58,7 @@ class ProbeSettings:
         if reads == "mean":
             return self.batch_utterances
         return max(1, self.batch_frames * LABEL_HOP_SAMPLES // upstream_rate)
+
+    def train_rows(self, num_rows: int, max_rows: int) -> int:
+        """The most rows in a training batch of a train set with ``num_rows``, so that an epoch has enough steps."""
+        return min(max_rows, math.ceil(num_rows / self.min_steps))
