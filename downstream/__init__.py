@@ -7,13 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..upstream.registry import Registry, nearest
+from ..upstream.plugins import TASKS
+from ..upstream.registry import nearest
 
 __all__ = ["GROUPS", "TASKS", "config", "config_path", "expand", "load", "names"]
 
 log = logging.getLogger(__name__)
 
-TASKS = Registry(kind="downstream", package=__name__, marker="expert", group="s3prl_attention.downstreams")
 PARTS = ("INFO", "DownstreamExpert", "folds")
 GROUPS = {"phone": "phone", "speakers": "speaker", "labels": "label"}  # word -> the kind of its tasks
 

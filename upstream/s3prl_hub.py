@@ -1,0 +1,137 @@
+"""Makes our upstreams and tasks known to an unmodified s3prl.
+
+    from s3prl_attention.upstream.s3prl_hub import register
+    register()
+    S3PRLUpstream("fixed_init", path_or_url="result/pretrain/.../checkpoint")
+
+``s3prl.hub`` gets ``fixed_init(ckpt=None, ...)`` and ``fixed_init_local(ckpt, ...)`` for every upstream, by s3prl's
+convention; ``s3prl.downstream`` gets the tasks. Nothing of s3prl is written to or replaced: a task whose name s3prl has
+already (its ``phone_linear``) is called ``attention_phone_linear``, an upstream likewise.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from s3prl.upstream.interfaces import UpstreamBase
+
+from . import load
+from .plugins import TASKS, UPSTREAMS
+from .s3prl_compat import import_hub
+
+PREFIX = "attention_"
+Build = Callable[..., UpstreamBase]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """By our name, the name under which s3prl knows an upstream or a task."""
+
+    upstreams: dict[str, str]
+    tasks: dict[str, str]
+
+
+def register() -> Registered:
+    """Add all upstreams to ``s3prl.hub`` and all tasks to ``s3prl.downstream``; to call it again changes nothing.
+
+    None of them is imported before it is used.
+
+    Raises:
+        ValueError: when s3prl has both a name and its form with ``attention_``.
+    """
+    hub = import_hub()
+    known = {name: _free(name, vars(hub), "upstream") for name in UPSTREAMS.names()}
+    for name, called in known.items():
+        for attribute, build in entries(name, called).items():
+            if not isinstance(vars(hub).get(attribute), _Entry):
+                setattr(hub, attribute, build)
+    return Registered(known, _register_tasks())
+
+
+def entries(name: str, called: str | None = None) -> dict[str, Build]:
+    """The two functions of an upstream in a hubconf: ``called`` (its name by default) and ``called`` + ``_local``."""
+    called = called or name
+    return {called: _Entry(name, called), f"{called}_local": _Entry(name, f"{called}_local", needs_ckpt=True)}
+
+
+class _Entry:
+    """Builds an upstream as s3prl calls for it: ``entry(ckpt=..., model_config=..., refresh=...)``.
+
+    Utterances longer than ``max_frames`` are encoded in windows, as in our benchmark, unless ``long_input`` says else.
+    """
+
+    def __init__(self, name: str, called: str, needs_ckpt: bool = False) -> None:
+        self.name, self.needs_ckpt = name, needs_ckpt
+        self.__name__ = called
+        weights = "the weights of a checkpoint folder" if needs_ckpt else "random weights, or those of ckpt"
+        self.__doc__ = f"The upstream {name} of s3prl-attention, with {weights}."
+
+    def __call__(self, ckpt: str | Path | None = None, *args: Any, **options: Any) -> UpstreamBase:
+        """The expert; ``ValueError`` for a missing or unusable checkpoint and for unknown options."""
+        if self.needs_ckpt and ckpt is None:
+            raise ValueError(f"{self.__name__} needs ckpt (-k): name a checkpoint folder, or use {self.name}")
+        if args:
+            options["model_config"] = args[0]
+        return load(self.name, ckpt, **{"long_input": "windows", **options})
+
+
+def _free(name: str, taken: dict[str, Any], kind: str) -> str:
+    """``name``, or with a prefix where s3prl has it."""
+    for called in (name, PREFIX + name):
+        if called not in taken or isinstance(taken[called], _Entry):
+            return called
+    raise ValueError(
+        f"s3prl has a {kind} {name!r} and a {PREFIX + name!r}: rename ours, or leave it out of the registry"
+    )
+
+
+def _register_tasks() -> dict[str, str]:
+    """Let ``import s3prl.downstream.<task>.expert`` find our tasks; s3prl's own come first."""
+    package = importlib.import_module("s3prl.downstream")
+    own = {path.name: None for folder in package.__path__ for path in Path(folder).iterdir() if path.is_dir()}
+    known = {name: _free(name, own, "task") for name in TASKS.names()}
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)]
+    if not finders:
+        finders = [_TaskFinder()]
+        sys.meta_path[:0] = finders  # before the path finder, which would load the files a second time
+    finders[0].packages = {f"{package.__name__}.{called}": TASKS.packages[name] for name, called in known.items()}
+    return known
+
+
+class _TaskFinder(importlib.abc.MetaPathFinder):
+    """Finds the tasks' modules under s3prl's names: the same modules, so that their relative imports hold."""
+
+    packages: dict[str, str]
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """A spec for ``s3prl.downstream.<task>`` and what is below; None for all else."""
+        del path, target
+        task = ".".join(fullname.split(".")[:3])
+        if task not in self.packages:
+            return None
+        real = importlib.import_module(self.packages[task] + fullname.removeprefix(task))
+        return importlib.machinery.ModuleSpec(fullname, _Same(real), is_package=hasattr(real, "__path__"))
+
+
+class _Same(importlib.abc.Loader):
+    """Loads a module that is there already, and leaves it as it was."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module that is there."""
+        del spec
+        return self.module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run; what the import system wrote into it is taken back."""
+        module.__spec__ = self.spec
