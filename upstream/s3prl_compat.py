@@ -1,9 +1,9 @@
 """Gives s3prl 0.4.18 what it imports and today's packages no longer have: in memory, and only what is missing.
 
 ``import s3prl.hub`` wants ``torchaudio.set_audio_backend`` and ``torchaudio.sox_effects`` (gone in torchaudio 2.9) and
-``huggingface_hub.HfFolder`` and ``Repository`` (gone in huggingface_hub 1.0); resuming ``s3prl.run_downstream`` unpickles
-an ``argparse.Namespace``, which torch 2.6 refuses unless it is called safe. Remove this module when s3prl needs it no
-longer: ``supply_missing`` then returns an empty list.
+``huggingface_hub.HfFolder`` and ``Repository`` (gone in huggingface_hub 1.0); to resume, ``s3prl.run_downstream`` loads
+an ``argparse.Namespace``, which torch 2.6 refuses unless it is called safe. When s3prl needs this module no longer,
+``supply_missing`` returns an empty list, and it can go.
 """
 
 import argparse
