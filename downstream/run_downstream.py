@@ -7,22 +7,31 @@ its ``config.yaml`` is found without ``-c``; without a GPU, ``--device`` is ``cp
 """
 
 import argparse
-import importlib.util
+import importlib
 import logging
 import runpy
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
-from ..upstream.registry import nearest
-from ..upstream.s3prl_hub import Registered, register
-from . import config_path
+from ..upstream.registry import likely
+from ..upstream.s3prl_hub import THEIRS, Registered, register, upstream_in_s3prl
+from . import config_path, load
 
 log = logging.getLogger(__name__)
 
-THEIRS = "s3prl:"  # before the name of a task that both have
+# of s3prl's flags, those that are looked at here
+FLAGS = (
+    ("-u", "--upstream"),
+    ("-d", "--downstream"),
+    ("-c", "--config"),
+    ("-e", "--past_exp"),
+    ("--hub",),
+    ("--device",),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,61 +44,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         if not _ours(error):
             raise
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def completed(given: Sequence[str], registered: Registered) -> list[str]:
     """The arguments for s3prl: names as s3prl knows them, and what it would miss.
 
     Raises:
-        ValueError: for an upstream or a task that neither side has, with the nearest names.
+        ValueError: for an upstream or a task that neither side has, with the nearest names; for a task of ours that
+            cannot be imported; for a file that is not there.
     """
-    hub = importlib.import_module("s3prl.hub")
-    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for names in (
-        ("-u", "--upstream"),
-        ("-d", "--downstream"),
-        ("-c", "--config"),
-        ("-e", "--past_exp"),
-        ("--device",),
-    ):
+    flags = argparse.ArgumentParser(add_help=False)
+    for names in FLAGS:
         flags.add_argument(*names)
+    flags.add_argument("-a", "--auto_resume", action="store_true")
     known, others = flags.parse_known_args(list(given))
-    arguments = list(others)
-    if known.upstream is not None:
-        name = registered.upstreams.get(known.upstream, known.upstream)
-        if name not in hub.options():
-            raise ValueError(f"unknown upstream {name!r}: {nearest(name, hub.options())}")
-        arguments += ["-u", name]
+    for flag, path in (("-c", known.config), ("-e", known.past_exp)):
+        if path is not None and not Path(path).exists():
+            raise ValueError(f"{flag} {path}: there is no such file or folder")
+    if known.upstream is not None and known.hub != "huggingface":
+        known.upstream = upstream_in_s3prl(known.upstream, registered)
     if known.downstream is not None:
-        theirs, name = known.downstream.startswith(THEIRS), known.downstream.removeprefix(THEIRS)
-        if name in registered.tasks and not theirs:
-            if known.config is None and known.past_exp is None:
+        name, known.downstream = _task(known.downstream, registered)
+        if known.config is None and known.past_exp is None:
+            if name is not None:
                 known.config = str(config_path(name))
-            name = registered.tasks[name]
-        elif not _has_expert(name):
-            raise ValueError(f"unknown downstream {name!r}: {nearest(name, list(registered.tasks))} (and s3prl's own)")
-        arguments += ["-d", name]
+            elif not known.auto_resume:
+                _find_yaml(known.downstream)
     if known.device is None and not torch.cuda.is_available():
         log.info("no GPU: --device cpu")
         known.device = "cpu"
-    for flag, value in (("-c", known.config), ("-e", known.past_exp), ("--device", known.device)):
-        arguments += [] if value is None else [flag, value]
-    return arguments
+    values = [(names[0], getattr(known, names[-1].lstrip("-"))) for names in FLAGS]
+    resume = ["-a"] if known.auto_resume else []
+    return [*others, *resume, *(word for flag, value in values if value is not None for word in (flag, value))]
 
 
-def _has_expert(task: str) -> bool:
-    """Whether s3prl has a task of this name; it is not imported."""
-    try:
-        return importlib.util.find_spec(f"s3prl.downstream.{task}.expert") is not None
-    except ModuleNotFoundError:
-        return False
+def _task(asked: str, registered: Registered) -> tuple[str | None, str]:
+    """Our name of a task, None for one of s3prl's, and s3prl's name of it; one of ours can be imported."""
+    by_theirs = {called: name for name, called in registered.tasks.items()}
+    if asked in registered.tasks or asked in by_theirs:
+        name = asked if asked in registered.tasks else by_theirs[asked]
+        load(name)
+        return name, registered.tasks[name]
+    name = asked.removeprefix(THEIRS)
+    folders = importlib.import_module("s3prl.downstream").__path__
+    theirs = sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/expert.py"))
+    if name not in theirs:
+        near = likely(name, theirs if asked.startswith(THEIRS) else [*registered.tasks, *theirs])
+        raise ValueError(f"unknown downstream {asked!r}: {near}known: {', '.join([*registered.tasks, *theirs])}")
+    return None, name
+
+
+def _find_yaml(task: str) -> None:
+    """Refuse a task of s3prl's whose yaml is not where s3prl looks for it."""
+    path = Path("downstream", task, "config.yaml")
+    if not path.is_file():
+        raise ValueError(f"-d {task} needs -c: s3prl's wheel holds no yaml; its repository does, s3prl/{path}")
 
 
 def _ours(error: Exception) -> bool:
     """Whether our own code raised it, for users to read, rather than s3prl's."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    return str(frames[-1][0].f_globals.get("__name__", "")).startswith(f"{__package__.partition('.')[0]}.")
+    name = str(frames[-1][0].f_globals.get("__package__", ""))
+    return name.partition(".")[0] == __package__.partition(".")[0]
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
-"""Commands on upstreams: ``list`` them, or ``check`` one against the conformance suite."""
+"""Commands on upstreams: ``list`` them, ``check`` one against the conformance suite, or as s3prl would use it."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from . import names
 from .checks import run_checks
 from .contract import entry
 
+THEIRS = "check-s3prl"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m s3prl_attention.upstream list`` or ``... check NAME [NAME ...]``."""
+    """``python -m s3prl_attention.upstream list``, ``... check NAME [NAME ...]`` or ``... check-s3prl NAME``."""
     parser = argparse.ArgumentParser(prog="python -m s3prl_attention.upstream", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every upstream with its title and order")
-    check = commands.add_parser("check", help="run the conformance suite; exits 1 when a rule is broken")
-    check.add_argument("names", nargs="+", metavar="NAME")
+    help_theirs = "run what s3prl's own tests ask, through S3PRLUpstream; also takes names of s3prl's hub"
+    for command, told in (("check", "run the conformance suite; exits 1 when a rule is broken"), (THEIRS, help_theirs)):
+        commands.add_parser(command, help=told).add_argument("names", nargs="+", metavar="NAME")
     options = parser.parse_args(arguments)
     try:
         if options.command == "list":
@@ -23,9 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{name:22} {_facts(name)}")
             return
         num_broken = num_run = 0
+        run = _suite(options.command)
         for name in options.names:
             print(name)
-            for rule, message in run_checks(name).items():
+            for rule, message in run(name).items():
                 num_run += 1
                 num_broken += bool(message)
                 print(f"  {'FAIL' if message else 'ok  '} {rule}{': ' + message if message else ''}")
@@ -33,6 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     if num_broken:
         sys.exit(f"{num_broken} of {num_run} checks failed")
+
+
+def _suite(command: str) -> Callable[[str], Mapping[str, str]]:
+    if command != THEIRS:
+        return run_checks
+    from .s3prl_checks import run_s3prl_checks  # imports what of s3prl the other commands do without
+
+    return run_s3prl_checks
 
 
 def _facts(name: str) -> str:

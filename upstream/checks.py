@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .contract import UPSTREAMS, Entry, entry
+from .findings import close, finding, refuse_broken
 
 LENGTHS = (1, 2, 5, 31, 32, 33, 63, 100, 257)
 MAX_FRAMES = 260
@@ -27,12 +28,7 @@ CHECKS: dict[str, Callable[[Entry], None]] = {}
 
 def check_upstream(name: str) -> None:
     """Run every check; raises ``AssertionError`` with a line for each rule that is broken."""
-    results = run_checks(name)
-    broken = [f"{check}: {message}" for check, message in results.items() if message]
-    if broken:
-        raise AssertionError(
-            f"the upstream {name!r} breaks {len(broken)} of {len(results)} rules\n" + "\n".join(broken)
-        )
+    refuse_broken(name, run_checks(name))
 
 
 def run_checks(name: str) -> dict[str, str]:
@@ -42,20 +38,10 @@ def run_checks(name: str) -> dict[str, str]:
     """
     with torch.random.fork_rng(devices=[]):
         return {
-            f"{check}[{found.variant}]" if found.variant else check: _finding(run, found)
+            f"{check}[{found.variant}]" if found.variant else check: finding(run, found)
             for found in entry(name).variants()
             for check, run in CHECKS.items()
         }
-
-
-def _finding(run: Callable[[Entry], None], found: Entry) -> str:
-    torch.manual_seed(0)
-    try:
-        run(found)
-    except Exception as error:  # a plug-in may raise anything, and all of it is a finding
-        what = str(error).strip() or "no message"
-        return what if isinstance(error, AssertionError) else f"{type(error).__name__}: {what}"
-    return ""
 
 
 def _check(run: Callable[[Entry], None]) -> Callable[[Entry], None]:
@@ -99,7 +85,7 @@ def padding(found: Entry) -> None:
     batch = attention(x, keep)
     for row, length in enumerate((100, 33, 5, 1)):
         alone = attention(x[row : row + 1, :length], None)
-        _close(batch[row, :length], alone[0], f"padding changes an utterance of n={length}")
+        close(batch[row, :length], alone[0], f"padding changes an utterance of n={length}")
         assert not batch[row, length:].any(), "padding must come out as zero"
 
 
@@ -109,9 +95,9 @@ def batch_mates(found: Entry) -> None:
     attention, dim = _attention(found)
     x, keep = _batch(dim, (63, 63, 31))
     other = torch.cat([x[:1], 3 * torch.randn_like(x[1:])])
-    _close(attention(x, keep)[0], attention(other, keep)[0], "an utterance depends on its batch mates")
+    close(attention(x, keep)[0], attention(other, keep)[0], "an utterance depends on its batch mates")
     loud = torch.where(keep[..., None], x, 1e4)
-    _close(attention(x, keep), attention(loud, keep), "what stands in the padding changes the result")
+    close(attention(x, keep), attention(loud, keep), "what stands in the padding changes the result")
 
 
 @_check
@@ -172,7 +158,7 @@ def modes(found: Entry) -> None:
         with torch.no_grad():
             trained = attention.train()(x, None)
             evaluated = attention.eval()(x, None)
-            _close(evaluated, trained, f"eval differs from train {moment}")
+            close(evaluated, trained, f"eval differs from train {moment}")
             for parameter in attention.parameters():
                 parameter.add_(torch.randn_like(parameter))
             changed = attention(x, None)
@@ -190,15 +176,15 @@ def reference(found: Entry) -> None:
             mask = keep & (torch.rand(keep.shape) < 0.7)
         plain = _bound(found.attend, attention)
         fast, slow = (_with_gradients(attention, run, x, mask) for run in (attention, plain))
-        _close(fast[0], slow[0], f"differs from the reference at n={lengths}")
+        close(fast[0], slow[0], f"differs from the reference at n={lengths}")
         for name, grad in slow[1].items():
             told = f"the gradient of {name} differs from the reference's at n={lengths}"
-            _close(fast[1][name], grad, told, tolerance=5e-5)  # a sum over all frames rounds more than one frame does
+            close(fast[1][name], grad, told, tolerance=5e-5)  # a sum over all frames rounds more than one frame does
         with torch.no_grad():
             half = attention.to(torch.bfloat16)(x.to(torch.bfloat16), mask).float()
             # keys picked by rank change with the rounding: then the reference must have rounded alike
             want = plain(x.to(torch.bfloat16), mask).float() if found.info.selects_keys else slow[0]
-        _close(half, want, f"bfloat16 differs from the reference at n={lengths}", tolerance=0.1)
+        close(half, want, f"bfloat16 differs from the reference at n={lengths}", tolerance=0.1)
 
 
 @_check
@@ -209,7 +195,7 @@ def maps(found: Entry) -> None:
     weights = attention.weights(x, keep)
     want = (2, attention_heads(found), 33, 33)
     assert tuple(weights.shape) == want, f"weights are {tuple(weights.shape)}, not (B, H, n, n) = {want}"
-    _close(
+    close(
         weights.sum(-1), keep[:, None].expand(weights.shape[:3]).float(), "rows of weights must sum to 1, padding to 0"
     )
     assert not weights[1, :, :, 20:].any(), "weights give padding a share"
@@ -273,7 +259,7 @@ def s3prl_contract(found: Entry) -> None:
             frames = -(-len(wave) // 160)
             for got, alone in zip(batch["hidden_states"], expert([wave])["hidden_states"], strict=True):
                 assert alone.shape[1] == frames, f"{len(wave)} samples gave {alone.shape[1]} frames, not {frames}"
-                _close(got[row, :frames], alone[0], "features of an utterance depend on its batch mates")
+                close(got[row, :frames], alone[0], "features of an utterance depend on its batch mates")
 
 
 def _counter() -> FlopCounterMode:
@@ -287,7 +273,8 @@ def attention_heads(found: Entry) -> int:
     return max(8, found.info.min_heads)
 
 
-def _sizes(found: Entry) -> dict[str, Any]:
+def small_sizes(found: Entry) -> dict[str, Any]:
+    """The options with which the checks build an upstream: small, without dropout, and its own."""
     heads = attention_heads(found)
     return {
         "hidden_dim": 8 * heads,
@@ -304,7 +291,7 @@ def _expert_class(found: Entry) -> Callable[..., Any]:
 
 
 def _expert(found: Entry) -> Any:
-    return _expert_class(found)(**_sizes(found))
+    return _expert_class(found)(**small_sizes(found))
 
 
 def _attention(found: Entry, max_frames: int = MAX_FRAMES) -> tuple[Any, int]:
@@ -341,10 +328,3 @@ def _with_gradients(
     grads = {name: p.grad.clone() for name, p in attention.named_parameters() if p.grad is not None}
     assert x.grad is not None, "no gradient reaches the input"
     return out.detach(), {**grads, "the input": x.grad}
-
-
-def _close(got: Tensor, want: Tensor, message: str, tolerance: float = 1e-5) -> None:
-    got, want = got.detach(), want.detach()
-    scale = max(1.0, float(want.abs().max())) if want.numel() else 1.0
-    worst = float((got - want).abs().max()) / scale if want.numel() else 0.0
-    assert worst <= tolerance, f"{message} (largest relative difference {worst:.2g}, allowed {tolerance:g})"

@@ -23,9 +23,12 @@ from s3prl.upstream.interfaces import UpstreamBase
 
 from . import load
 from .plugins import TASKS, UPSTREAMS
+from .registry import likely
 from .s3prl_compat import import_hub
 
-PREFIX = "attention_"
+PREFIX = "attention_"  # of a name of ours that s3prl has, in s3prl
+LOCAL = "_local"  # s3prl's ending of the functions that need a checkpoint
+THEIRS = "s3prl:"  # before a name, in our commands: s3prl's own
 Build = Callable[..., UpstreamBase]
 
 
@@ -46,18 +49,35 @@ def register() -> Registered:
         ValueError: when s3prl has both a name and its form with ``attention_``.
     """
     hub = import_hub()
-    known = {name: _free(name, vars(hub), "upstream") for name in UPSTREAMS.names()}
+    theirs = {name for name, value in vars(hub).items() if not isinstance(value, _Entry)}
+    known = {name: _free(name, theirs, "upstream", ("", LOCAL)) for name in UPSTREAMS.names()}
     for name, called in known.items():
         for attribute, build in entries(name, called).items():
-            if not isinstance(vars(hub).get(attribute), _Entry):
+            if attribute not in vars(hub):
                 setattr(hub, attribute, build)
     return Registered(known, _register_tasks())
+
+
+def upstream_in_s3prl(name: str, registered: Registered) -> str:
+    """The function of ``s3prl.hub`` that ``name`` means: ours, else s3prl's; ``s3prl:NAME`` is s3prl's in any case.
+
+    Raises:
+        ValueError: where there is none, with the nearest names.
+    """
+    hub, asked = import_hub(), name.removeprefix(THEIRS)
+    called = registered.upstreams.get(name, asked)
+    options = [option for option in hub.options() if asked == name or not isinstance(vars(hub)[option], _Entry)]
+    if called not in options:
+        ours = ", ".join(registered.upstreams)
+        raise ValueError(f"unknown upstream {name!r}: {likely(asked, options)}known: {ours}, and all of s3prl's hub")
+    return called
 
 
 def entries(name: str, called: str | None = None) -> dict[str, Build]:
     """The two functions of an upstream in a hubconf: ``called`` (its name by default) and ``called`` + ``_local``."""
     called = called or name
-    return {called: _Entry(name, called), f"{called}_local": _Entry(name, f"{called}_local", needs_ckpt=True)}
+    local = called + LOCAL
+    return {called: _Entry(name, called), local: _Entry(name, local, needs_ckpt=True)}
 
 
 class _Entry:
@@ -72,30 +92,31 @@ class _Entry:
         weights = "the weights of a checkpoint folder" if needs_ckpt else "random weights, or those of ckpt"
         self.__doc__ = f"The upstream {name} of s3prl-attention, with {weights}."
 
-    def __call__(self, ckpt: str | Path | None = None, *args: Any, **options: Any) -> UpstreamBase:
+    def __call__(
+        self, ckpt: str | Path | None = None, model_config: str | Path | None = None, **options: Any
+    ) -> UpstreamBase:
         """The expert; ``ValueError`` for a missing or unusable checkpoint and for unknown options."""
         if self.needs_ckpt and ckpt is None:
-            raise ValueError(f"{self.__name__} needs ckpt (-k): name a checkpoint folder, or use {self.name}")
-        if args:
-            options["model_config"] = args[0]
-        return load(self.name, ckpt, **{"long_input": "windows", **options})
+            short = self.__name__.removesuffix(LOCAL)
+            raise ValueError(f"{self.__name__} needs ckpt (-k): name a checkpoint folder, or use {short}")
+        return load(self.name, ckpt, **{"long_input": "windows", "model_config": model_config, **options})
 
 
-def _free(name: str, taken: dict[str, Any], kind: str) -> str:
-    """``name``, or with a prefix where s3prl has it."""
+def _free(name: str, theirs: set[str], kind: str, endings: Sequence[str] = ("",)) -> str:
+    """``name``, or with a prefix where s3prl has it, with one of ``endings``."""
     for called in (name, PREFIX + name):
-        if called not in taken or isinstance(taken[called], _Entry):
+        if not any(called + ending in theirs for ending in endings):
             return called
     raise ValueError(
-        f"s3prl has a {kind} {name!r} and a {PREFIX + name!r}: rename ours, or leave it out of the registry"
+        f"s3prl has a {kind} {name!r} and a {PREFIX + name!r}: rename ours, or uninstall the package that offers it"
     )
 
 
 def _register_tasks() -> dict[str, str]:
     """Let ``import s3prl.downstream.<task>.expert`` find our tasks; s3prl's own come first."""
     package = importlib.import_module("s3prl.downstream")
-    own = {path.name: None for folder in package.__path__ for path in Path(folder).iterdir() if path.is_dir()}
-    known = {name: _free(name, own, "task") for name in TASKS.names()}
+    theirs = {path.stem for folder in package.__path__ for path in Path(folder).iterdir()}  # modules among them
+    known = {name: _free(name, theirs, "task") for name in TASKS.names()}
     finders = [finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)]
     if not finders:
         finders = [_TaskFinder()]

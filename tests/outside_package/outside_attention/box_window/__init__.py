@@ -1,0 +1,1 @@
+"""Each frame takes the mean of the frames around it."""

@@ -1,0 +1,1 @@
+"""Speaker of an utterance, read through one small hidden layer."""
