@@ -1,8 +1,11 @@
-"""Fixtures for all tests: the corpora, and a cache that is not the user's."""
+"""Fixtures for all tests: the corpora, a cache that is not the user's, and s3prl's hub."""
 
+import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
@@ -34,3 +37,15 @@ def synthetic_tiny(isolated_cache: Path) -> Corpus:
     """Four minutes of synthetic speech, made once per test run."""
     pytest.importorskip("espeakng_loader", reason="the synthetic corpus needs the extra 'synth'")
     return load_corpus("synthetic", size="tiny")
+
+
+@pytest.fixture(scope="session")
+def s3prl_hub() -> ModuleType:
+    """``s3prl.hub`` with our upstreams and tasks; imported once in a test run, since it takes seconds and 1 GB."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what s3prl and its packages say of themselves while they are imported
+        from s3prl_attention.upstream.s3prl_hub import register
+
+        register()
+        importlib.import_module("s3prl.nn")
+        return importlib.import_module("s3prl.hub")

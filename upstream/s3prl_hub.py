@@ -107,9 +107,7 @@ def _free(name: str, theirs: set[str], kind: str, endings: Sequence[str] = ("",)
     for called in (name, PREFIX + name):
         if not any(called + ending in theirs for ending in endings):
             return called
-    raise ValueError(
-        f"s3prl has a {kind} {name!r} and a {PREFIX + name!r}: rename ours, or uninstall the package that offers it"
-    )
+    raise ValueError(f"s3prl has {kind}s {name!r} and {PREFIX + name!r}: rename ours, or uninstall its package")
 
 
 def _register_tasks() -> dict[str, str]:

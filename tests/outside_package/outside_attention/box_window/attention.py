@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from s3prl_attention.upstream.contract import AttentionInfo
-from s3prl_attention.upstream.kernels.heads import merge_heads, split_heads
+from s3prl_attention.upstream.kernels.heads import merge_heads, split_heads, zero_padding
 from s3prl_attention.upstream.kernels.weightless import refuse_dropout
 from torch import Tensor, nn
 
@@ -39,8 +39,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D)."""
         values = split_heads(self.value(x), self.num_heads)
-        out = self.output(merge_heads(self.weights(x, keep) @ values))
-        return out if keep is None else out * keep[..., None]
+        return zero_padding(self.output(merge_heads(self.weights(x, keep) @ values)), keep)
 
     def weights(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """The attention maps (B, H, n, n)."""
