@@ -179,9 +179,7 @@ def test_torch_hub_finds_every_upstream_in_the_clone():
     assert (expert.name, expert.options.hidden_dim, expert.long_input) == ("fixed_init", 32, "windows")
     listed = torch.hub.list(clone, source="local")
     assert sorted(listed) == sorted(made for name in upstream.names() for made in entries(name))
-    assert "random weights" in torch.hub.help(
-        **{"github": where["repo_or_dir"], "source": "local", "model": "fixed_init"}
-    )
+    assert "random weights" in torch.hub.help(clone, "fixed_init", source="local")
 
 
 # --- tasks
