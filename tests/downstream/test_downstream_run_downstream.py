@@ -19,7 +19,7 @@ NUM_STEPS, SAVE_STEP = 40, 5
 
 
 def short(num_steps: int, save_step: int | None = None, **datarc) -> list[str]:
-    """s3prl's ``-o`` for a run of few steps, a line in the log for each, on the tiny corpus unless ``datarc`` differs."""
+    """s3prl's ``-o`` for a run of few steps, each with its line in the log, on the tiny corpus by default."""
     step = {"log_step": 1, "eval_step": num_steps, "save_step": save_step or num_steps, "max_keep": 99}
     words = [f"config.runner.{key}={value}" for key, value in {"total_steps": num_steps, **step}.items()]
     words += [f"config.downstream_expert.datarc.{key}={value}" for key, value in (datarc or {"size": "tiny"}).items()]
