@@ -46,11 +46,10 @@ def register() -> Registered:
         ValueError: when s3prl has both a name and its form with ``attention_``.
     """
     hub = import_hub()
-    known = {name: _free(name, vars(hub), "upstream") for name in UPSTREAMS.names()}
+    theirs = {attribute for attribute, value in vars(hub).items() if not isinstance(value, _Entry)}
+    known = {name: _free(name, theirs, ("", "_local")) for name in UPSTREAMS.names()}
     for name, called in known.items():
-        for attribute, build in entries(name, called).items():
-            if not isinstance(vars(hub).get(attribute), _Entry):
-                setattr(hub, attribute, build)
+        vars(hub).update(entries(name, called))
     return Registered(known, _register_tasks())
 
 
@@ -81,21 +80,19 @@ class _Entry:
         return load(self.name, ckpt, **{"long_input": "windows", **options})
 
 
-def _free(name: str, taken: dict[str, Any], kind: str) -> str:
-    """``name``, or with a prefix where s3prl has it."""
+def _free(name: str, theirs: set[str], endings: Sequence[str] = ("",)) -> str:
+    """``name``, or with a prefix where s3prl has it (with one of the ``endings``)."""
     for called in (name, PREFIX + name):
-        if called not in taken or isinstance(taken[called], _Entry):
+        if theirs.isdisjoint(called + ending for ending in endings):
             return called
-    raise ValueError(
-        f"s3prl has a {kind} {name!r} and a {PREFIX + name!r}: rename ours, or leave it out of the registry"
-    )
+    raise ValueError(f"s3prl has both {name!r} and {PREFIX + name!r}: give ours another name to register it")
 
 
 def _register_tasks() -> dict[str, str]:
     """Let ``import s3prl.downstream.<task>.expert`` find our tasks; s3prl's own come first."""
     package = importlib.import_module("s3prl.downstream")
-    own = {path.name: None for folder in package.__path__ for path in Path(folder).iterdir() if path.is_dir()}
-    known = {name: _free(name, own, "task") for name in TASKS.names()}
+    theirs = {path.name for folder in package.__path__ for path in Path(folder).iterdir()}
+    known = {name: _free(name, theirs) for name in TASKS.names()}
     finders = [finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)]
     if not finders:
         finders = [_TaskFinder()]
