@@ -1,39 +1,109 @@
-"""A fingerprint of the code behind a number, so that no result outlives a change of what made it."""
+"""A fingerprint of the code behind a number, so that no result outlives a change of what made it.
 
+Only modules that are imported count, and of them neither comments nor docstrings: to explain is not to change.
+"""
+
+import ast
 import hashlib
+import importlib.util
+import io
+import tokenize
+from collections import deque
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from .. import downstream, recipes, upstream
-from ..downstream import TASKS
-from ..upstream.contract import UPSTREAMS
+import yaml
 
-PRETRAINING = ("batches.py", "objective.py", "pretrain.py")
+from ..downstream import TASKS, config_path
+from ..upstream.plugins import HOME, UPSTREAMS
+
+PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain"))
+PROBE = f"{HOME}.downstream.probe"
+SILENT = (tokenize.ENCODING, tokenize.COMMENT, tokenize.NL)
+LAYOUT = {tokenize.NEWLINE: "\n", tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.ENDMARKER: ""}
 
 
 @cache
 def source_hash(upstream_name: str) -> str:
     """12 digits that change with the upstream's own code, the shared encoder, or the pre-training."""
-    shared = _folder(upstream)
-    files = [*shared.glob("*.py"), *shared.glob("kernels/*.py"), *(_folder(recipes) / name for name in PRETRAINING)]
-    if upstream_name in UPSTREAMS.names():
-        files += UPSTREAMS.folder(upstream_name).rglob("*.py")
-    return _digest(files)
+    own = UPSTREAMS.packages.get(upstream_name, f"{HOME}.upstream.{upstream_name}")
+    within = (f"{HOME}.upstream", own)
+    roots = [f"{own}.expert", f"{own}.attention"] if upstream_name in UPSTREAMS.names() else [own]
+    return _digest({*imported(roots, within), *PRETRAINING})
 
 
 @cache
 def task_hash(task: str) -> str:
-    """12 digits that change with the task's own code or that of the probe."""
-    shared = _folder(downstream)
-    return _digest([*shared.glob("*.py"), *TASKS.folder(task).glob("*.py"), *TASKS.folder(task).glob("*.yaml")])
+    """12 digits that change with the task's own code and options, or with the code of the probe."""
+    within = (f"{HOME}.downstream", TASKS.packages[task])
+    options = yaml.safe_load(config_path(task).read_text(encoding="utf-8"))["downstream_expert"]
+    return _digest(imported([f"{TASKS.packages[task]}.expert", PROBE], within), repr(options))
 
 
-def _folder(package: object) -> Path:
-    return Path(next(iter(package.__path__)))  # type: ignore[attr-defined]  # packages have a path
+def imported(modules: Iterable[str], within: tuple[str, ...]) -> set[str]:
+    """``modules`` and all that they import, directly or not, of the packages ``within``."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found and any(f"{module}.".startswith(f"{package}.") for package in within):
+            found.add(module)
+            waiting += _imports(module)
+    return found
 
 
-def _digest(files: list[Path]) -> str:
+@cache
+def code(path: Path) -> str:
+    """The code in a file without comments, docstrings and blank lines."""
+    lines = io.StringIO(path.read_text(encoding="utf-8"))
+    tokens = deque(token for token in tokenize.generate_tokens(lines.readline) if token.type not in SILENT)
+    words: list[str] = []
+    line_begins = True
+    while tokens:
+        token = tokens.popleft()
+        if line_begins and token.type == tokenize.STRING and tokens[0].type == tokenize.NEWLINE:
+            tokens.popleft()  # a docstring and the end of its line
+            continue
+        words.append(LAYOUT.get(token.type, token.string))
+        line_begins = token.type in LAYOUT
+    return "".join(words)  # f-strings are one token or several, as Python will have it
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """The modules that a module names in its imports, wherever they stand; names in a module count as modules too,
+    and are left out where there is no such file."""
+    path = _file(module)
+    assert path is not None, f"{module} is imported, but has no file"
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names += [start, *(f"{start}.{alias.name}" for alias in node.names)]
+    ours = tuple(name for name in names if name.startswith(HOME) or name.startswith(module.partition(".")[0]))
+    return tuple(name for name in dict.fromkeys(ours) if _file(name) is not None)
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """The file of a module; None for what is none."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+def _digest(modules: Iterable[str], *others: str) -> str:
     digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode() + path.read_bytes())
+    for module in sorted(modules):
+        path = _file(module)
+        assert path is not None, f"{module} has no file"
+        digest.update(f"{module}\n{code(path)}\n".encode())
+    for other in others:
+        digest.update(other.encode())
     return digest.hexdigest()[:12]

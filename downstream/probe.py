@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from tqdm import tqdm
 
+from ..upstream.kernels.onednn import fast_linear
 from . import config, load
 from .featurizer import Standardizer, WeightedSum
 from .outcomes import Outcome, score
@@ -182,7 +183,8 @@ class Probe(nn.Module):
     ) -> Tensor:  # fmt: skip
         """The loss of a batch: ``rows`` (S, N, D) of its utterances, ``sizes`` of them each; outcomes go to
         ``records``."""
-        return self.expert(split, list(self.mix(rows).split(sizes)), labels, ids, records=records)
+        with fast_linear():
+            return self.expert(split, list(self.mix(rows).split(sizes)), labels, ids, records=records)
 
 
 class Batches:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ..upstream.registry import likely
+from ..upstream.registry import nearest
 from ..upstream.s3prl_hub import THEIRS, Registered, register, upstream_in_s3prl
 from . import config_path, load
 
@@ -91,8 +91,8 @@ def _task(asked: str, registered: Registered) -> tuple[str | None, str]:
     folders = importlib.import_module("s3prl.downstream").__path__
     theirs = sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/expert.py"))
     if name not in theirs:
-        near = likely(name, theirs if asked.startswith(THEIRS) else [*registered.tasks, *theirs])
-        raise ValueError(f"unknown downstream {asked!r}: {near}known: {', '.join([*registered.tasks, *theirs])}")
+        known = theirs if asked.startswith(THEIRS) else [*registered.tasks, *theirs]
+        raise ValueError(f"unknown downstream {asked!r}: {nearest(name, known)}")
     return None, name
 
 

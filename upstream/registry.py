@@ -14,15 +14,15 @@ from pathlib import Path
 from types import ModuleType
 
 
-def likely(word: str, known: list[str]) -> str:
-    """``did you mean 'x'? ``, with the space; empty where nothing known resembles ``word``."""
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(repr(name) for name in close)}? " if close else ""
-
-
 def nearest(word: str, known: list[str]) -> str:
     """``did you mean 'x'? known: x, y``: the second half of every message about an unknown name."""
-    return f"{likely(word, known)}known: {', '.join(sorted(known)) or 'none'}"
+    return f"{close(word, known)} known: {', '.join(sorted(known)) or 'none'}".lstrip()
+
+
+def close(word: str, known: list[str]) -> str:
+    """``did you mean 'x'?``, or nothing where no known name is near."""
+    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from s3prl.upstream.interfaces import UpstreamBase
 
 from . import load
 from .plugins import TASKS, UPSTREAMS
-from .registry import likely
+from .registry import close
 from .s3prl_compat import import_hub
 
 PREFIX = "attention_"  # of a name of ours that s3prl has, in s3prl
@@ -50,7 +50,7 @@ def register() -> Registered:
     """
     hub = import_hub()
     theirs = {name for name, value in vars(hub).items() if not isinstance(value, _Entry)}
-    known = {name: _free(name, theirs, "upstream", ("", LOCAL)) for name in UPSTREAMS.names()}
+    known = {name: _free(name, theirs, ("", LOCAL)) for name in UPSTREAMS.names()}
     for name, called in known.items():
         for attribute, build in entries(name, called).items():
             if attribute not in vars(hub):
@@ -68,8 +68,8 @@ def upstream_in_s3prl(name: str, registered: Registered) -> str:
     called = registered.upstreams.get(name, asked)
     options = [option for option in hub.options() if asked == name or not isinstance(vars(hub)[option], _Entry)]
     if called not in options:
-        ours = ", ".join(registered.upstreams)
-        raise ValueError(f"unknown upstream {name!r}: {likely(asked, options)}known: {ours}, and all of s3prl's hub")
+        near = " ".join([close(asked, options), f"known: {', '.join(registered.upstreams)}"]).lstrip()
+        raise ValueError(f"unknown upstream {name!r}: {near}, and all of s3prl's hub")
     return called
 
 
@@ -102,19 +102,19 @@ class _Entry:
         return load(self.name, ckpt, **{"long_input": "windows", "model_config": model_config, **options})
 
 
-def _free(name: str, theirs: set[str], kind: str, endings: Sequence[str] = ("",)) -> str:
-    """``name``, or with a prefix where s3prl has it, with one of ``endings``."""
+def _free(name: str, theirs: set[str], endings: Sequence[str] = ("",)) -> str:
+    """``name``, or with a prefix where s3prl has it (with one of the ``endings``)."""
     for called in (name, PREFIX + name):
-        if not any(called + ending in theirs for ending in endings):
+        if theirs.isdisjoint(called + ending for ending in endings):
             return called
-    raise ValueError(f"s3prl has {kind}s {name!r} and {PREFIX + name!r}: rename ours, or uninstall its package")
+    raise ValueError(f"s3prl has both {name!r} and {PREFIX + name!r}: give ours another name to register it")
 
 
 def _register_tasks() -> dict[str, str]:
     """Let ``import s3prl.downstream.<task>.expert`` find our tasks; s3prl's own come first."""
     package = importlib.import_module("s3prl.downstream")
     theirs = {path.stem for folder in package.__path__ for path in Path(folder).iterdir()}  # modules among them
-    known = {name: _free(name, theirs, "task") for name in TASKS.names()}
+    known = {name: _free(name, theirs) for name in TASKS.names()}
     finders = [finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)]
     if not finders:
         finders = [_TaskFinder()]

@@ -1,8 +1,5 @@
 """The plan: which cells, in which order, and what a change of the sources means for them."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from grid_fixtures import TASKS, UPSTREAMS
 from s3prl_attention import downstream
@@ -13,6 +10,7 @@ from s3prl_attention.benchmark.prepare import lineage
 from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.steps import Step, steps_of
 from s3prl_attention.downstream.task import NotApplicable
+from s3prl_attention.upstream.plugins import HOME
 
 
 def test_every_seed_is_told_apart_and_a_repeated_one_counts_once():
@@ -63,28 +61,69 @@ def test_steps_are_shared_and_those_that_are_done_are_left_out(synthetic_tiny, t
     assert not any(step.kind in ("pre-training", "mean maps") for step in steps_of(plan, [cell])[plan.path(cell)])
 
 
-def test_a_new_task_leaves_the_cells_of_others_alone(tmp_path, monkeypatch):
-    copied = tmp_path / "downstream"
-    shutil.copytree(Path(downstream.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(sources, "_folder", lambda package: copied)
-    monkeypatch.setattr(type(downstream.TASKS), "folder", lambda self, name: copied / name)
-    digest = sources.task_hash.__wrapped__
-    before = digest("speaker")
-    shutil.copytree(copied / "speaker", copied / "my_task")
-    (copied / "speaker" / "README.md").write_text("another text")
-    assert digest("speaker") == before
-    with (copied / "probe.py").open("a") as file:
-        file.write("X = 1\n")
-    assert digest("speaker") != before
-
-
-def test_the_digest_of_a_cell_hangs_on_nothing_in_benchmark(monkeypatch):
-    read = []
-    monkeypatch.setattr(sources, "_digest", lambda files: read.extend(files) or "0")
+def test_a_cell_hangs_on_what_its_code_imports_and_on_nothing_else(monkeypatch):
+    read = {}
+    monkeypatch.setattr(sources, "_digest", lambda modules, *others: read.setdefault(len(read), set(modules)) and "0")
     sources.task_hash.__wrapped__("speaker")
     sources.source_hash.__wrapped__("fixed_init")
-    assert read
-    assert not any("benchmark" in path.resolve().parts[-3:] for path in read)
+    sources.source_hash.__wrapped__(MEL)
+    task, upstream, mel = ({name.removeprefix(f"{HOME}.") for name in modules} for modules in read.values())
+    assert {"downstream.speaker.expert", "downstream.probe", "downstream.utterance_classifier"} <= task
+    assert not {name for name in task if name.startswith(("benchmark", "downstream.phone", "downstream.ctc"))}
+    own = {"upstream.fixed_init.attention", "upstream.encoder", "upstream.kernels.input_independent"}
+    assert own | {"recipes.pretrain", "recipes.objective"} <= upstream
+    unwanted = (
+        "benchmark",
+        "upstream.checks",
+        "upstream.fixed_init.reference",
+        "upstream.self",
+        "upstream.kernels.lsh",
+    )
+    assert not {name for name in upstream if name.startswith(unwanted)}
+    assert "upstream.features" in mel
+    assert "upstream.encoder" not in mel
+
+
+def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
+    package = tmp_path / "followed"
+    (package / "deep").mkdir(parents=True)
+    files = {
+        "__init__": "",
+        "a": "from . import b\nimport os\nfrom .deep.d import NAME\n",
+        "b": "def late():\n    from .c import VALUE\n",
+        "c": "import followed.e\n",
+        "deep/__init__": "from .. import a\n",
+        "deep/d": "NAME = 1\n",
+        "e": "",
+        "unused": "",
+    }
+    for name, text in files.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = sources.imported(["followed.a"], ("followed",))
+    assert found == {f"followed{name}" for name in ("", ".a", ".b", ".c", ".deep.d", ".e")}
+    assert sources.imported(["followed.a"], ("followed.deep",)) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('"""Says what."""\n\n\ndef f(x):\n    """Says how."""\n    return x  # why\n', True),
+        ("def f(x):\n    # a line\n\n    return x\n", True),
+        ("def f(x):\n    return -x\n", False),
+        ('def f(x):\n    return "x"\n', False),
+    ],
+)
+def test_explaining_code_does_not_change_it(text, same, tmp_path):
+    (tmp_path / "bare.py").write_text("def f(x):\n    return x\n")
+    (tmp_path / "told.py").write_text(text)
+    assert (sources.code(tmp_path / "told.py") == sources.code(tmp_path / "bare.py")) == same
+
+
+def test_where_a_line_belongs_is_part_of_the_code(tmp_path):
+    for name, text in {"in": "if a:\n    b\n    c\n", "out": "if a:\n    b\nc\n"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    assert sources.code(tmp_path / "in.py") != sources.code(tmp_path / "out.py")
 
 
 @pytest.mark.parametrize("words", [(), ("speaker", "speaker"), ("phone", "phone_linear")])

@@ -99,7 +99,7 @@ def test_a_name_that_s3prl_has_gets_a_prefix(taken, bare, monkeypatch):
     with pytest.raises(ValueError, match=r"^attention_thing_local needs ckpt \(-k\): .* or use attention_thing$"):
         bare.attention_thing_local()
     bare.attention_thing_local = taken
-    with pytest.raises(ValueError, match="s3prl has upstreams 'thing' and 'attention_thing': rename ours"):
+    with pytest.raises(ValueError, match="s3prl has both 'thing' and 'attention_thing': give ours another name"):
         register()
 
 
