@@ -48,7 +48,7 @@ setup(
     ],
     extras_require={
         "synth": ["espeakng-loader", "scipy"],
-        "test": ["pytest", "hypothesis"],
+        "test": ["pytest", "hypothesis", "setuptools>=71"],  # a test builds a package without a network
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
     },
     entry_points={"s3prl_attention.upstreams": [], "s3prl_attention.downstreams": []},

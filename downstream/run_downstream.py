@@ -91,7 +91,7 @@ def _task(asked: str, registered: Registered) -> tuple[str | None, str]:
     folders = importlib.import_module("s3prl.downstream").__path__
     theirs = sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/expert.py"))
     if name not in theirs:
-        known = theirs if asked.startswith(THEIRS) else [*registered.tasks, *theirs]
+        known = theirs if asked.startswith(THEIRS) else list({*registered.tasks, *theirs})
         raise ValueError(f"unknown downstream {asked!r}: {nearest(name, known)}")
     return None, name
 
