@@ -89,7 +89,7 @@ class HalfRate(Sound):
 
 class FiveFramesShort(Sound):
     def states(self, waves):
-        return [state[:, : max(1, state.shape[1] - 5)] for state in super().states(waves)]
+        return [state[:, : -5 if state.shape[1] > 9 else None] for state in super().states(waves)]
 
 
 class Detached(Sound):
@@ -171,7 +171,6 @@ MUTANTS = [
 @pytest.mark.parametrize(("check", "broken", "words"), MUTANTS, ids=[f"{m[0]}-{m[1].__name__}" for m in MUTANTS])
 def test_mutant_is_told_which_rule_it_breaks(check, broken, words, s3prl_hub, monkeypatch):
     monkeypatch.setattr(s3prl_hub, "mutant", broken, raising=False)
-    assert words in run_s3prl_checks("mutant")[check]
     with pytest.raises(AssertionError, match=f"(?m)^{check}: .*{re.escape(words)}"):
         check_in_s3prl("mutant")
 
@@ -196,8 +195,11 @@ def test_s3prls_own_upstreams_can_be_checked():
     assert not any(run_s3prl_checks("s3prl:fbank").values())
 
 
-def test_variants_are_checked_too():
-    assert {"determinism", "determinism[bucketed]"} <= set(run_s3prl_checks("xbox"))
+def test_variants_are_checked_too(monkeypatch):
+    monkeypatch.setitem(CHECKS, "interface", lambda case: None)
+    for check in set(CHECKS) - {"interface"}:
+        monkeypatch.delitem(CHECKS, check)
+    assert set(run_s3prl_checks("xbox")) == {"interface", "interface[bucketed]"}
 
 
 def test_the_random_states_are_left_alone():
@@ -218,5 +220,5 @@ def test_the_command_checks_and_says_which_rule_is_broken(s3prl_hub, monkeypatch
 
 @pytest.mark.parametrize("name", ["fixed_initt", "s3prl:fixed_init", "s3prl:fbankk"])
 def test_the_command_answers_a_wrong_name_in_one_line(name):
-    with pytest.raises(SystemExit, match=rf"^error: unknown upstream '{name}': did you mean '.*known: .*s3prl's hub$"):
+    with pytest.raises(SystemExit, match=rf"^error: unknown upstream '{name}': .*known: .*, and all of s3prl's hub$"):
         main(["check-s3prl", name])
