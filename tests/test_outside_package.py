@@ -51,7 +51,8 @@ def test_both_appear_in_the_benchmark(installed, synthetic_tiny, tmp_path):
     assert made[UPSTREAM]["time"]["baseline"] == "self_attention"
     page = (tmp_path / "result" / "leaderboard.md").read_text(encoding="utf-8")
     assert f"\n| {UPSTREAM} |" in page
-    assert "speaker, two layers" in page
+    assert f"\n## {TASK} on synthetic-tiny" in page
+    assert "mean over time, 16 hidden, ReLU head" in page
 
 
 IN_S3PRL = f"""
