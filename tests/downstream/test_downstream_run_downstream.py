@@ -149,10 +149,10 @@ def test_our_upstream_on_s3prls_example_task(s3prl_hub, tmp_path):
 
 
 def test_a_wrong_name_is_one_line(tmp_path):
-    done = run("-m", "train", "-u", "fixd_init", "-d", "speaker", "-p", "exp", folder=tmp_path, code=2)
+    done = run("-m", "train", "-u", "fixed_init", "-d", "speakr", "-p", "exp", folder=tmp_path, code=2)
     assert "Traceback" not in done.stderr
     told = done.stderr.splitlines()[-1]
-    assert re.fullmatch(r"error: unknown upstream 'fixd_init': did you mean 'fixed_init'.* known: .*", told)
+    assert re.fullmatch(r"error: unknown downstream 'speakr': did you mean 'speaker'.* known: .*", told)
     assert not (tmp_path / "exp").exists()
 
 
