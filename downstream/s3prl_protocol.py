@@ -97,7 +97,7 @@ def compatible(
             f"utterances of {TABLE} for a batch; lower train_batch_size or eval_batch_size, or drop s3prl_compatible"
         )
     spoken = _found(made, {utterance.id: utterance for utterance in corpus.utterances}, config)
-    fold = Fold(*(spoken[split] for split in SPLITS), split=_sentence(table, lists, made, seed))
+    fold = Fold(spoken["train"], spoken["dev"], spoken["test"], _sentence(table, lists, made, seed))
     log.warning("%s: %s", task, fold.split)
     data = TaskData(config, lambda *_: [fold], corpus, check_fold(fold, speakers=False), partial(_batches, made))
     return data, form.targets(data, table), form.model

@@ -35,8 +35,10 @@ class Table(dict):
     """As much of a ``pandas.DataFrame`` as s3prl's datasets use."""
 
     def sort_values(self, by: list[str], ascending: bool) -> "Table":
+        """As ``pandas.core.sorting.nargsort``: numpy's default sort, not stable, of the reversed column, reversed."""
         assert not ascending
-        order = sorted(range(len(self[by[0]])), key=lambda row: -self[by[0]][row])
+        column = self[by[0]]
+        order = np.arange(len(column))[::-1][column[::-1].argsort(kind="quicksort")][::-1]
         return Table({name: values[order] for name, values in self.items()})
 
 
