@@ -88,7 +88,7 @@ def compatible(
     corpus = load_corpus("librispeech", Path(files["root"]))
     seed = TRAIN_DEV_SEED if config.train_dev_seed is None else config.train_dev_seed
     lists = {split: set(ids) for split, ids in divided_lists(files["split_lists"], seed).items()}
-    table = read_table(Path(files["bucket_file"]) / TABLE)
+    table = read_table(Path(files["bucket_file"]).expanduser() / TABLE)
     sizes = {split: config.train_batch_size if split == "train" else config.eval_batch_size for split in SPLITS}
     made = {split: buckets(table, lists[split], sizes[split]) for split in SPLITS}
     if empty := [split for split in SPLITS if not made[split]]:
@@ -111,7 +111,7 @@ def phone_ids(data: TaskData, table: Sequence[Row]) -> Targets:
         raise ValueError(f"{SECTION}: s3prl_compatible needs alignments (s3prl: phone_path): name the labels")
     wanted = dict.fromkeys(u.id for split in SPLITS for u in data.fold.utterances(split))
     found: dict[str, np.ndarray] = {}
-    for number, line in label_lines(Path(path)):
+    for number, line in label_lines(Path(path).expanduser()):
         id, _, text = line.partition(" ")
         if id in wanted:
             found[id] = _numbers(f"{path}:{number}", text)
