@@ -24,7 +24,7 @@ def supply_missing() -> list[str]:
     """Supply what is missing; returns what that was, nothing at the second call. Nothing that exists is replaced."""
     supplied = []
     if not hasattr(torchaudio, "set_audio_backend"):
-        torchaudio.set_audio_backend = _choose_no_backend  # type: ignore[attr-defined]  # older torchaudio has it
+        torchaudio.set_audio_backend = _choose_no_backend
         supplied.append("torchaudio.set_audio_backend")
     if SOX not in sys.modules and importlib.util.find_spec(SOX) is None:
         sox = ModuleType(SOX, "Effects that raise when they are called.")
