@@ -12,17 +12,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..upstream.registry import nearest
+from .s3prl_datarc import NAMES, SECTION, divided, translated
 from .splits import Fold
 
 if TYPE_CHECKING:
     from ..recipes.corpora import Corpus, Utterance
 
 Item = tuple[Tensor, Tensor, str]
+Batches = Callable[["DataConfig", str, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The section ``downstream_expert.datarc`` of a task's yaml.
+    """The section ``downstream_expert.datarc`` of a task's yaml, which may also be in s3prl's names (``s3prl_datarc``).
 
     Args:
         corpus: a name that ``load_corpus`` knows.
@@ -32,6 +34,9 @@ class DataConfig:
         alignments: of a corpus in LibriSpeech layout, phone labels that are not in ``root/alignments``.
         label: of a manifest, the column that ``utterance_label`` reads.
         split_lists: of a corpus in LibriSpeech layout, the lists of train and test utterances.
+        train_dev_seed: a tenth of the train list is dev, by s3prl's shuffle with this seed; None chooses another way.
+        bucket_file: the folder of s3prl's ``train-clean-100.csv``, for ``s3prl_compatible`` only.
+        s3prl_compatible: batches, classes and loss as s3prl has them, traps included (``s3prl_protocol``).
         shared_speakers: train, dev and test may share speakers in tasks that would else refuse.
         subsets: use these only; empty means the task's own choice.
         fold: which of the task's folds, from 0.
@@ -47,6 +52,9 @@ class DataConfig:
     alignments: str | None = None
     label: str = "label"
     split_lists: str | None = None
+    train_dev_seed: int | None = None
+    bucket_file: str | None = None
+    s3prl_compatible: bool = False
     shared_speakers: bool = False
     subsets: tuple[str, ...] = ()
     fold: int = 0
@@ -56,19 +64,25 @@ class DataConfig:
 
     @classmethod
     def read(cls, datarc: dict[str, Any]) -> DataConfig:
-        """From a yaml section; raises ``ValueError`` that lists every key it does not know."""
-        known = [field.name for field in fields(cls)]
+        """From a yaml section; raises ``ValueError`` with every key it does not know, or with a contradiction."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        known = [*defaults, *NAMES]
         unknown = [key for key in datarc if key not in known]
         if unknown:
             listed = "; ".join(f"no option {key!r} ({nearest(key, known)})" for key in unknown)
-            raise ValueError(f"downstream_expert.datarc: {listed}")
-        return cls(**{**datarc, "subsets": tuple(datarc.get("subsets") or ())})
+            raise ValueError(f"{SECTION}: {listed}")
+        config = cls(**{**translated(datarc, defaults), "subsets": tuple(datarc.get("subsets") or ())})
+        if not isinstance(config.s3prl_compatible, bool):
+            raise ValueError(f"{SECTION}: s3prl_compatible is {config.s3prl_compatible!r}: write True or False")
+        if config.train_dev_seed is not None and config.split_lists is None:
+            raise ValueError(f"{SECTION}: train_dev_seed divides a list of train: name its folder with split_lists")
+        return config
 
     def load(self) -> Corpus:
         """The corpus; raises what ``load_corpus`` raises."""
         from ..recipes.corpora import load_corpus
 
-        return load_corpus(
+        corpus = load_corpus(
             self.corpus,
             root=None if self.root is None else Path(self.root),
             size=self.size,
@@ -78,38 +92,58 @@ class DataConfig:
             split_lists=self.split_lists,
             shared_speakers=self.shared_speakers,
         )
+        if self.split_lists is None or self.train_dev_seed is None:
+            return corpus
+        return divided(corpus, self.split_lists, self.train_dev_seed)
+
+
+def shuffled(config: DataConfig, split: str, epoch: int) -> dict[str, Any]:
+    """Which utterances make a batch, as options of a ``DataLoader``: whole batches, the last one as small as it is.
+
+    Train is shuffled, differently in each ``epoch`` and in the same way in each run; the global random state is not
+    touched.
+    """
+    train = split == "train"
+    return {
+        "batch_size": config.train_batch_size if train else config.eval_batch_size,
+        "shuffle": train,
+        "generator": torch.Generator().manual_seed(1_000_003 * epoch + config.seed),
+    }
 
 
 class TaskData:
     """The utterances of a task, loaded or handed over.
 
     Args:
-        datarc: ``DataConfig`` as a dictionary.
+        config: what the yaml says.
         folds: the task's ``folds(corpus, subsets)``.
-        corpus: already loaded; by default the one that ``datarc`` names.
-        fold: already chosen; by default number ``datarc["fold"]`` of ``folds``.
+        corpus: already loaded; by default the one that ``config`` names.
+        fold: already chosen; by default number ``config.fold`` of ``folds``.
+        batches: makes, of ``(config, split, epoch)``, the options of a ``DataLoader`` that say what is in a batch.
 
     Raises:
-        ValueError: for an unknown option, corpus or subset, or when there is no such fold.
+        ValueError: for an unknown corpus or subset, or when there is no such fold.
     """
 
     def __init__(
         self,
-        datarc: dict[str, Any],
+        config: DataConfig,
         folds: Callable[[Corpus, Sequence[str]], list[Fold]],
         corpus: Corpus | None = None,
         fold: Fold | None = None,
+        batches: Batches = shuffled,
     ) -> None:
-        self.config = DataConfig.read(datarc)
         if corpus is None:
-            corpus = self.config.load()
+            corpus = config.load()
         if fold is None:
-            every = folds(corpus, self.config.subsets)
-            if not 0 <= self.config.fold < len(every):
-                raise ValueError(f"datarc.fold is {self.config.fold}, but there are folds 0 to {len(every) - 1} only")
-            fold = every[self.config.fold]
+            every = folds(corpus, config.subsets)
+            if not 0 <= config.fold < len(every):
+                raise ValueError(f"datarc.fold is {config.fold}, but there are folds 0 to {len(every) - 1} only")
+            fold = every[config.fold]
+        self.config = config
         self.corpus = corpus
         self.fold = fold
+        self.batches = batches
         self._speakers = {u.id: u.speaker for part in (fold.train, fold.dev, fold.test) for u in part}
 
     def who(self, ids: Sequence[str]) -> list[tuple[str, str]]:
@@ -117,19 +151,12 @@ class TaskData:
         return [(id, self._speakers[id]) for id in ids]
 
     def loader(self, split: str, label: Callable[[Utterance], Tensor], epoch: int = 0) -> DataLoader:
-        """Batches ``([wav (S_i,), ...], [labels, ...], [id, ...])`` of a split, as s3prl's runner takes them.
-
-        Train batches are shuffled, differently in each ``epoch`` and in the same way in each run; the global random
-        state is not touched.
-        """
-        train = split == "train"
+        """Batches ``([wav (S_i,), ...], [labels, ...], [id, ...])`` of a split, as s3prl's runner takes them."""
         return DataLoader(
             WaveDataset(self.fold.utterances(split), label),
-            batch_size=self.config.train_batch_size if train else self.config.eval_batch_size,
-            shuffle=train,
             num_workers=self.config.num_workers,
             collate_fn=collate,
-            generator=torch.Generator().manual_seed(1_000_003 * epoch + self.config.seed),
+            **self.batches(self.config, split, epoch),
         )
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from .alignment import neighbours
 
 HIDDEN = 768  # s3prl's phone_1hidden
+WIDTH = 9  # s3prl's phone_linear_concat
 
 
 class FrameHead(Protocol):
@@ -68,7 +69,7 @@ class Concat(nn.Module):
     them: nothing of width W * D is ever made.
     """
 
-    def __init__(self, dim: int, num_classes: int, width: int = 9) -> None:
+    def __init__(self, dim: int, num_classes: int, width: int = WIDTH) -> None:
         super().__init__()
         assert width % 2 == 1, f"a label stands in the middle of its neighbours, so their number is odd, not {width}"
         self.width = width

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .dataset import TaskData
+from .dataset import DataConfig, TaskData
 from .outcomes import Outcome, log_score, worst
+from .s3prl_datarc import check_modelrc
+from .s3prl_protocol import Form, compatible
 from .targets import Targets
 from .task import TaskInfo
 
@@ -37,6 +39,7 @@ class TaskExpert(nn.Module):
         upstream_rate: samples (at 16 kHz) from one feature frame to the next: 160, 320, 480, ...
         downstream_expert: the section of that name in ``config.yaml``.
         expdir: folder for ``log.log``; None writes none.
+        s3prl_form: what ``s3prl_compatible`` in the yaml switches to; None where s3prl has no such task.
         kw: ``corpus`` and ``fold``, already loaded; what else s3prl's runner passes is not used.
     """
 
@@ -54,14 +57,22 @@ class TaskExpert(nn.Module):
         upstream_rate: int,
         downstream_expert: dict[str, Any],
         expdir: str | Path | None,
+        *,
+        s3prl_form: Form | None = None,
         **kw: Any,
     ) -> None:
         super().__init__()
+        config = DataConfig.read(downstream_expert["datarc"])
+        check_modelrc(downstream_expert.get("modelrc"))
         self.task = module.split(".")[-2]
         self.info = info
         self.expdir = expdir
-        self.data = TaskData(downstream_expert["datarc"], folds, kw.get("corpus"), kw.get("fold"))
-        self.targets = targets(self.data)
+        if config.s3prl_compatible:
+            assert kw.get("corpus") is None, "s3prl's form of a task reads its own corpus"
+            self.data, self.targets, model = compatible(s3prl_form, self.task, config)
+        else:
+            self.data = TaskData(config, folds, kw.get("corpus"), kw.get("fold"))
+            self.targets = targets(self.data)
         self.model = model(upstream_dim, upstream_rate, len(self.targets.classes))
         self.register_buffer("best_dev", torch.tensor(worst(info.higher_is_better)))
 

@@ -4,6 +4,7 @@ from functools import partial
 
 from ..frame_classifier import FrameClassifier
 from ..heads import HIDDEN, Pointwise
+from ..s3prl_protocol import PHONES_1HIDDEN
 from ..splits import phone_folds as folds
 from ..targets import phone_frames
 from ..task import TaskInfo
@@ -24,4 +25,4 @@ INFO = TaskInfo(
 )
 
 HEAD = partial(FrameClassifier, partial(Pointwise, hidden=(HIDDEN,)))
-DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, phone_frames, HEAD)
+DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, phone_frames, HEAD, s3prl_form=PHONES_1HIDDEN)

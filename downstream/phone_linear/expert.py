@@ -4,6 +4,7 @@ from functools import partial
 
 from ..frame_classifier import FrameClassifier
 from ..heads import Pointwise
+from ..s3prl_protocol import PHONES
 from ..splits import phone_folds as folds
 from ..targets import phone_frames
 from ..task import TaskInfo
@@ -23,4 +24,6 @@ INFO = TaskInfo(
     source="s3prl phone_linear; Liu et al. 2020 (Mockingjay)",
 )
 
-DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, phone_frames, partial(FrameClassifier, Pointwise))
+DownstreamExpert = partial(
+    TaskExpert, __name__, INFO, folds, phone_frames, partial(FrameClassifier, Pointwise), s3prl_form=PHONES
+)

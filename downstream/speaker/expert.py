@@ -3,6 +3,7 @@
 from functools import partial
 
 from ..heads import layers
+from ..s3prl_protocol import SPEAKERS
 from ..splits import speaker_folds as folds
 from ..targets import speaker
 from ..task import TaskInfo
@@ -23,4 +24,6 @@ INFO = TaskInfo(
     source="s3prl speaker_linear_utter_libri; Liu et al. 2020 (Mockingjay)",
 )
 
-DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, speaker, partial(UtteranceClassifier, layers))
+DownstreamExpert = partial(
+    TaskExpert, __name__, INFO, folds, speaker, partial(UtteranceClassifier, layers), s3prl_form=SPEAKERS
+)

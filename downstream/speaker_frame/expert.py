@@ -4,6 +4,7 @@ from functools import partial
 
 from ..frame_classifier import FrameClassifier
 from ..heads import Pointwise
+from ..s3prl_protocol import SPEAKER_FRAMES
 from ..splits import speaker_folds as folds
 from ..targets import speaker_frames
 from ..task import TaskInfo
@@ -23,4 +24,6 @@ INFO = TaskInfo(
     source="s3prl speaker_linear_frame_libri; Liu et al. 2020 (Mockingjay)",
 )
 
-DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, speaker_frames, partial(FrameClassifier, Pointwise))
+DownstreamExpert = partial(
+    TaskExpert, __name__, INFO, folds, speaker_frames, partial(FrameClassifier, Pointwise), s3prl_form=SPEAKER_FRAMES
+)

@@ -25,7 +25,7 @@ def assign_splits(corpus: Corpus, where: str) -> Corpus:
     Raises:
         ValueError: for missing or malformed lists, and for ids that the corpus lacks although it has their subset.
     """
-    splits = _read(_files(where))
+    splits = _read(find_lists(where))
     known = {utterance.id for utterance in corpus.utterances}
     if not any(id in known for id in splits):
         raise ValueError(
@@ -41,8 +41,8 @@ def assign_splits(corpus: Corpus, where: str) -> Corpus:
     return replace(corpus, utterances=assigned, note=note, assigned_by="the split lists", shared_speakers=True)
 
 
-def _files(where: str) -> dict[str, Path]:
-    """The list of each split."""
+def find_lists(where: str) -> dict[str, Path]:
+    """The list of each split, as ``assign_splits`` takes them; ``ValueError`` when train or test has none."""
     folder = Path(where).expanduser()
     if folder.is_dir():
         found = {split: folder / name for split, name in FILES.items() if (folder / name).is_file()}

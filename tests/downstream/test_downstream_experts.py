@@ -219,9 +219,9 @@ def test_the_task_loads_the_corpus_that_its_yaml_names(synthetic_tiny: Corpus):
 def test_mistakes_in_the_yaml_are_told_at_once(made: Corpus):
     folds = downstream.load("speaker").folds
     with pytest.raises(ValueError, match=r"no option 'copus' .did you mean 'corpus'.*no option 'train_batch'"):
-        TaskData({"copus": "x", "train_batch": 4}, folds, made)
+        DataConfig.read({"copus": "x", "train_batch": 4})
     with pytest.raises(ValueError, match=r"datarc\.fold is 5, but there are folds 0 to 4 only"):
-        TaskData({"fold": 5}, folds, made)
+        TaskData(DataConfig(fold=5), folds, made)
     assert DataConfig.read({"subsets": ["a"]}).subsets == ("a",)
 
 
