@@ -22,7 +22,7 @@ from s3prl_attention.downstream.s3prl_buckets import Row, buckets, read_table
 from s3prl_attention.downstream.s3prl_datarc import check_modelrc, divided_lists
 from s3prl_attention.downstream.s3prl_padded import PaddedFrames, phones, speaker
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
-from s3prl_fixtures import DIM, THEIRS, lay_out, our_expert, random_features, runnable, their_expert
+from s3prl_task_fixtures import DIM, THEIRS, lay_out, our_expert, random_features, runnable, their_expert
 from torch import Tensor, nn
 from torch.nn import functional
 
