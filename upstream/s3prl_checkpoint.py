@@ -4,10 +4,12 @@
     python -m s3prl_attention.upstream.s3prl_checkpoint from IN.ckpt FOLDER
 
 What ``to`` writes is for code that loads s3prl's ``TransformerModel`` or ``PretrainedTransformer`` and gives it frames:
-ours, stacked and normalised. s3prl's ``mockingjay_local`` cannot take it, because it makes other features from
-waveforms; inside s3prl, use our upstream through ``s3prl_hub.register()``. Our options and corpus statistics are kept
-in ``Upstream_Config``, from which ``from`` restores the folder bit by bit. Hidden dimensions come in s3prl's order, see
-``s3prl_layout.py``.
+ours, stacked and normalised. s3prl's ``mockingjay_local`` makes other features from waveforms and cannot take it (it
+ends in "'list' object has no attribute 'shape'"); inside s3prl, use our upstream through ``s3prl_hub.register()``. Our
+options and corpus statistics are kept in ``Upstream_Config``, from which ``from`` restores the folder bit by bit.
+
+Hidden dimensions come in s3prl's order, see ``s3prl_layout.py``. Hidden states agree to 1e-5, with one exception: the
+sinusoid of ``positions=halves`` is computed in float32, and off by up to 7e-8 times the frame's number.
 
 ``from`` takes what s3prl trained (TERA's layout is the same) with ``--encoder-only``: the folder then holds an encoder
 for frames of the features it was trained on, which ``load_encoder`` gives, and of which no upstream can be made.
@@ -96,6 +98,8 @@ def from_s3prl(path: Path, folder: Path, encoder_only: bool = False) -> bool:
             f"{path} was trained by s3prl on features that are not ours: use it as "
             f"--upstream s3prl:mockingjay_local:{path}, or convert its encoder alone with --encoder-only"
         )
+    for name, section in states.items():
+        check_finite({f"{name}.{key}": value for key, value in section.items() if torch.is_tensor(value)}, path)
     try:
         config = _config(states, theirs, path.name) if ours is None else _restored_config(ours, theirs)
         options, _ = split_options(NAME, config["options"])
@@ -106,7 +110,6 @@ def from_s3prl(path: Path, folder: Path, encoder_only: bool = False) -> bool:
             tensors |= {f"log_mel.{name}": tensor for name, tensor in statistics.items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    check_finite(tensors, path)
     restored_encoder(config, tensors, path)  # refuses what does not fit
     save_checkpoint(folder, tensors, config)
     return bool(config.get("encoder_only"))

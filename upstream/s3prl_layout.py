@@ -119,7 +119,7 @@ def from_s3prl(states: Mapping[str, Mapping[str, Tensor]], options: EncoderOptio
     for place in known:
         tensor = _reordered(states[place.section][place.theirs], place.stream, order)
         first = thirds.setdefault(place.ours, {}).setdefault(place.third or 0, tensor)
-        if not torch.equal(first, tensor):
+        if first is not tensor and not torch.equal(first, tensor):
             raise ValueError(f"share_layer is true, but {place.theirs} differs from that of layer 0")
     return {name: torch.cat(list(parts.values())) if len(parts) > 1 else parts[0] for name, parts in thirds.items()}
 
