@@ -21,7 +21,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -124,7 +125,7 @@ def read_states(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is no file: name a checkpoint of s3prl's mockingjay or audio_albert")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with _namespace_is_safe():
             states = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the bytes make of the reader
         foreign = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
@@ -139,6 +140,18 @@ def read_states(path: Path) -> dict[str, Any]:
     if not isinstance(states, dict):
         raise ValueError(f"{path} holds a {type(states).__name__}, not the sections of an s3prl checkpoint")
     return states
+
+
+@contextmanager
+def _namespace_is_safe() -> Iterator[None]:
+    """Lets torch.load read the command line that s3prl keeps; what else is safe stays so, unlike after safe_globals."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def _sections(states: dict[str, Any], path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
