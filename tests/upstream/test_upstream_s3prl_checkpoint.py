@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from checkpoint_fixtures import BOTH, POSITIONS, save, write_theirs
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream import s3prl_checkpoint as convert
 from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.s3prl_checkpoint import read_states
-from s3prl_fixtures import BOTH, POSITIONS, save, write_theirs
 
 # --- there and back
 

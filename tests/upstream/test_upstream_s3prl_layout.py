@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import soundfile
 import torch
+from checkpoint_fixtures import BOTH, POSITIONS, save, write_theirs
 from s3prl.pretrain.mockingjay.task import fast_position_encoding, generate_masked_acoustic_model_data
 from s3prl.upstream.mockingjay.model import TransformerConfig, TransformerModel
 from s3prl_attention.recipes.objective import ReconstructionHead, corrupt, mask_spans, masked_l1
@@ -19,7 +20,6 @@ from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.expert import part
 from s3prl_attention.upstream.features import LogMel, pad_frames, stack_frames
 from s3prl_attention.upstream.s3prl_checkpoint import read_states
-from s3prl_fixtures import BOTH, POSITIONS, save, write_theirs
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 FRAMES = pytest.mark.parametrize("frames", ["noise", "speech"], indirect=True)
