@@ -1,4 +1,4 @@
-"""Attention upstreams: ``names()``, ``load(name)``, ``check_upstream(name)``."""
+"""Attention upstreams: ``names()``, ``load(name)``, ``load_encoder(ckpt)``, ``check_upstream(name)``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["check_upstream", "load", "names"]
+__all__ = ["check_upstream", "load", "load_encoder", "names"]
 
 
 def names() -> list[str]:
@@ -36,6 +36,20 @@ def load(name: str, ckpt: str | Path | None = None, **options: Any) -> "nn.Modul
     from .plugins import UPSTREAMS
 
     return UPSTREAMS.load(name, "expert").UpstreamExpert(ckpt=ckpt, **options)
+
+
+def load_encoder(ckpt: str | Path) -> "nn.Module":
+    """The encoder of a checkpoint without its features: frames (B, n, input_dim) and keep (B, n) to L + 1 (B, n, D).
+
+    Checkpoints that hold an encoder alone, as ``s3prl_checkpoint from --encoder-only`` makes them, have no other use.
+
+    Raises:
+        ValueError: when the checkpoint cannot be used.
+    """
+    from .checkpoint import load_checkpoint
+    from .expert import restored_encoder
+
+    return restored_encoder(*load_checkpoint(ckpt), ckpt)
 
 
 def check_upstream(name: str) -> None:

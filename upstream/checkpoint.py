@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,15 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be read ({_first_line(error)}): pre-train again") from None
+    check_finite(tensors, folder / WEIGHTS)
+    return config, tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raises ``ValueError`` naming tensors of the file ``where`` that hold NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if bad:
-        raise ValueError(f"{folder / WEIGHTS} holds NaN or infinity in {', '.join(bad[:3])}: pre-train again")
-    return config, tensors
+        raise ValueError(f"{where} holds NaN or infinity in {', '.join(bad[:3])}: pre-train again")
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:

@@ -16,6 +16,7 @@ from .kernels.input_independent import InputIndependentAttention
 from .kernels.onednn import fast_linear
 
 WEIGHT_INITS = ("unit", "bert", "mixed")
+POSITIONS = ("halves", "interleaved")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class EncoderOptions:
         num_mels: Mel bands of a 10 ms frame.
         weight_init: how linear weights start: ``unit`` N(0, 1 / inputs), outputs as large as inputs; ``bert``
             N(0, 0.02), as in Mockingjay; ``mixed`` the first for the input layer, the second elsewhere.
+        positions: the order of the sinusoid's dimensions: ``halves``, sines before cosines; ``interleaved``, by turns,
+            as in s3prl.
+        norm_eps: what every LayerNorm adds to the variance.
     """
 
     hidden_dim: int = 64
@@ -48,17 +52,22 @@ class EncoderOptions:
     stack: int = 3
     num_mels: int = 80
     weight_init: str = "unit"
+    positions: str = "halves"
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         """Refuse sizes that no encoder can have."""
         for name in ("hidden_dim", "num_heads", "num_layers", "ffn_ratio", "max_frames", "stack", "num_mels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.weight_init not in WEIGHT_INITS:
-            raise ValueError(f"weight_init must be one of {', '.join(WEIGHT_INITS)}, got {self.weight_init!r}")
+        for name, known in (("weight_init", WEIGHT_INITS), ("positions", POSITIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not 0 < self.norm_eps < math.inf:
+            raise ValueError(f"norm_eps must be above 0 and finite, got {self.norm_eps}")
         if self.hidden_dim % self.num_heads or self.hidden_dim % 2:
             raise ValueError(
                 f"hidden_dim must be even and a multiple of num_heads, got hidden_dim={self.hidden_dim} "
@@ -74,13 +83,21 @@ class EncoderOptions:
 class EncoderLayer(nn.Module):
     """Attention, add, LayerNorm; feed-forward, add, LayerNorm."""
 
-    def __init__(self, attention: nn.Module, *, hidden_dim: int, ffn_dim: int, dropout: float) -> None:
+    def __init__(
+        self,
+        attention: nn.Module,
+        *,
+        hidden_dim: int,
+        ffn_dim: int,
+        dropout: float,
+        norm_eps: float = EncoderOptions.norm_eps,
+    ) -> None:
         super().__init__()
         self.attention = attention
-        self.attention_norm = nn.LayerNorm(hidden_dim)
+        self.attention_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
         self.ffn_in = nn.Linear(hidden_dim, ffn_dim)
         self.ffn_out = nn.Linear(ffn_dim, hidden_dim)
-        self.ffn_norm = nn.LayerNorm(hidden_dim)
+        self.ffn_norm = nn.LayerNorm(hidden_dim, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -104,7 +121,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.num_layers = options.num_layers
         self.input = nn.Linear(options.input_dim, options.hidden_dim)
-        self.input_norm = nn.LayerNorm(options.hidden_dim)
+        self.input_norm = nn.LayerNorm(options.hidden_dim, eps=options.norm_eps)
         self.dropout = nn.Dropout(options.dropout)
         distinct = 1 if options.shared_layers else options.num_layers
         self.layers = nn.ModuleList(
@@ -113,10 +130,13 @@ class Encoder(nn.Module):
                 hidden_dim=options.hidden_dim,
                 ffn_dim=options.ffn_ratio * options.hidden_dim,
                 dropout=options.dropout,
+                norm_eps=options.norm_eps,
             )
             for _ in range(distinct)
         )
-        self.register_buffer("positions", sinusoid(options.max_frames, options.hidden_dim), persistent=False)
+        self.order = options.positions
+        table = sinusoid(options.max_frames, options.hidden_dim, self.order)
+        self.register_buffer("positions", table, persistent=False)
 
     def forward(self, frames: Tensor, keep: Tensor | None) -> list[Tensor]:
         """Encode stacked frames.
@@ -133,7 +153,7 @@ class Encoder(nn.Module):
         num_frames = frames.shape[1]
         if num_frames > len(self.positions):
             device, dtype = self.positions.device, self.positions.dtype
-            self.positions = sinusoid(num_frames, self.positions.shape[1]).to(device, dtype)
+            self.positions = sinusoid(num_frames, self.positions.shape[1], self.order).to(device, dtype)
         x = self.dropout(self.input_norm(self.input(frames) + self.positions[:num_frames]))
         states = [x]
         with ExitStack() as contexts:
@@ -156,8 +176,11 @@ def initialise(encoder: Encoder, weight_init: str) -> None:
             nn.init.zeros_(module.bias)
 
 
-def sinusoid(num_frames: int, hidden_dim: int) -> Tensor:
-    """Positions (n, D): sines in the first half, cosines in the second (Vaswani et al. 2017, section 3.5)."""
-    rates = torch.exp(torch.arange(0, hidden_dim, 2) * (-math.log(10_000.0) / hidden_dim))
-    angles = torch.arange(num_frames)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+def sinusoid(num_frames: int, hidden_dim: int, order: str = EncoderOptions.positions) -> Tensor:
+    """Positions (n, D) in one of the orders of ``EncoderOptions.positions`` (Vaswani et al. 2017, section 3.5)."""
+    # halves stays in float32, off by up to 7e-8 a frame, because models were trained with it; s3prl computes in float64
+    dtype = torch.float64 if order == "interleaved" else torch.float32
+    rates = torch.exp(torch.arange(0, hidden_dim, 2, dtype=dtype) * (-math.log(10_000.0) / hidden_dim))
+    angles = torch.arange(num_frames)[:, None] * rates  # (n, D / 2)
+    waves = [angles.sin(), angles.cos()]
+    return torch.cat(waves, dim=-1) if order == "halves" else torch.stack(waves, dim=-1).flatten(1).float()

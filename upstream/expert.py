@@ -161,6 +161,23 @@ def build_encoder(found: Entry, options: EncoderOptions, own: Mapping[str, Any])
     return encoder
 
 
+def restored_encoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str | Path) -> Encoder:
+    """The encoder of a checkpoint that was read; raises ``ValueError`` when config and tensors do not describe one."""
+    name, saved = str(config.get("upstream")), saved_options(config, where)
+    try:
+        options, own = split_options(name, saved)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    encoder = build_encoder(entry(name), options, asdict(own))
+    restore(encoder, part(tensors, "encoder."), where)
+    return encoder
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix``, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:
     """Sort flat options into the encoder's and the attention's own; every mistake is told at once."""
     found = entry(name)
@@ -184,11 +201,14 @@ def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, A
 
 def agreed(name: str, ckpt: str | Path, config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The options of a checkpoint, provided that it is one of ``name`` and that ``options`` do not contradict it."""
-    saved = config.get("options")
     if config.get("upstream") != name:
         raise ValueError(f"{ckpt} is a checkpoint of upstream {config.get('upstream')!r}, not of {name!r}")
-    if not isinstance(saved, dict):
-        raise ValueError(f"{ckpt} lacks 'options' in its config.yaml: restore it or pre-train again")
+    if config.get("encoder_only"):
+        raise ValueError(
+            f"{ckpt} holds an encoder alone, which was trained on other features than ours: take it with "
+            f"s3prl_attention.upstream.load_encoder, and give it frames of its own features"
+        )
+    saved = saved_options(config, ckpt)
     unknown = [key for key in options if key not in saved]
     if unknown:
         raise ValueError(f"{ckpt} has no option {unknown[0]!r} ({nearest(unknown[0], list(saved))})")
@@ -197,6 +217,14 @@ def agreed(name: str, ckpt: str | Path, config: dict[str, Any], options: dict[st
     if wrong:
         raise ValueError(f"{ckpt} was made with other options: {', '.join(wrong)}; leave them out")
     return saved
+
+
+def saved_options(config: Mapping[str, Any], ckpt: str | Path) -> dict[str, Any]:
+    """The options in a checkpoint's config.yaml; those that are younger than the checkpoint have their defaults."""
+    saved = config.get("options")
+    if not isinstance(saved, dict):
+        raise ValueError(f"{ckpt} lacks 'options' in its config.yaml: restore it or pre-train again")
+    return {**asdict(EncoderOptions()), **saved}
 
 
 def read_options(path: str | Path) -> dict[str, Any]:

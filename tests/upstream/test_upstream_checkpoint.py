@@ -8,7 +8,7 @@ import pytest
 import s3prl_attention.upstream
 import torch
 import yaml
-from s3prl_attention.upstream import checkpoint, load
+from s3prl_attention.upstream import checkpoint, load, load_encoder
 from s3prl_attention.upstream.checkpoint import CONFIG, WEIGHTS, load_checkpoint, restore, save_checkpoint
 from safetensors.torch import load_file, save_file
 
@@ -217,6 +217,28 @@ def test_a_checkpoint_without_options_is_told_what_it_lacks(folder):
     with pytest.raises(ValueError, match=r"checkpoint.*options") as told:
         load("fixed_init", ckpt=folder)
     assert "not of 'fixed_init'" not in str(told.value)
+
+
+def test_a_checkpoint_older_than_an_option_has_its_default(folder):
+    frames, want = torch.randn(1, 7, 240), load("fixed_init", ckpt=folder).eval()
+    change_config(folder, lambda c: [c["options"].pop(key) for key in ("positions", "norm_eps")])
+    expert = load("fixed_init", ckpt=folder, positions="halves").eval()
+    assert (expert.options.positions, expert.options.norm_eps) == ("halves", 1e-5)
+    assert torch.equal(expert.encoder(frames, None)[-1], want.encoder(frames, None)[-1])
+    with pytest.raises(ValueError, match=r"positions='interleaved' \(the checkpoint has 'halves'\)"):
+        load("fixed_init", ckpt=folder, positions="interleaved")
+
+
+def test_the_encoder_alone(folder):
+    frames, keep = torch.randn(2, 7, 240), torch.arange(7) < torch.tensor([[7], [3]])
+    got, want = load_encoder(folder).eval()(frames, keep), load("fixed_init", ckpt=folder).eval().encoder(frames, keep)
+    assert all(torch.equal(one, other) for one, other in zip(got, want, strict=True))
+    change_config(folder, lambda c: c["options"].update(hidden_dim="wide"))
+    with pytest.raises(ValueError, match=r"checkpoint: upstream 'fixed_init': hidden_dim must be int"):
+        load_encoder(folder)
+    change_config(folder, lambda c: c.pop("options"))
+    with pytest.raises(ValueError, match=r"^\S+checkpoint lacks 'options'"):
+        load_encoder(folder)
 
 
 def test_restore_lists_what_is_wrong_and_changes_nothing():

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from s3prl.pretrain.mockingjay.task import fast_position_encoding
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.encoder import EncoderLayer, EncoderOptions, sinusoid
-from torch.nn import functional
+from torch.nn import LayerNorm, functional
 
 SIZES = {"hidden_dim": 16, "num_heads": 8, "num_layers": 3, "max_frames": 12, "stack": 1, "num_mels": 6, "dropout": 0.0}
 
@@ -81,6 +82,23 @@ def test_sinusoid_is_that_of_vaswani():
     torch.testing.assert_close(sinusoid(300, 16), positions(300, 16), atol=1e-4, rtol=0)
 
 
+def test_interleaved_positions_are_s3prls():
+    torch.testing.assert_close(sinusoid(2000, 48, "interleaved"), fast_position_encoding(2000, 48), atol=1e-6, rtol=0)
+    torch.testing.assert_close(sinusoid(300, 16, "interleaved")[:, 0::2], positions(300, 16)[:, :8])
+
+
+def test_positions_keep_their_order_when_they_grow():
+    short, long = (encoder("self_attention", max_frames=n, positions="interleaved").eval() for n in (5, 50))
+    frames = torch.randn(2, 23, 6)
+    assert torch.equal(short(frames, None)[0], long(frames, None)[0])
+    assert not torch.equal(long(frames, None)[0], encoder("self_attention").eval()(frames, None)[0])
+
+
+def test_every_norm_has_the_eps_asked_for():
+    norms = [module for module in encoder("self_attention", norm_eps=1e-9).modules() if isinstance(module, LayerNorm)]
+    assert [norm.eps for norm in norms] == [1e-9] * 7
+
+
 def test_self_attention_goes_beyond_max_frames():
     short, long = encoder("self_attention", max_frames=5).eval(), encoder("self_attention", max_frames=50).eval()
     long.load_state_dict(short.state_dict())
@@ -139,6 +157,9 @@ def test_the_layer_passes_the_mask_on():
         ({"attention_dropout": 1.0}, "attention_dropout must be"),
         ({"hidden_dim": 20, "num_heads": 8}, "a multiple of num_heads, got hidden_dim=20 and num_heads=8"),
         ({"hidden_dim": 21, "num_heads": 7}, "must be even"),
+        ({"norm_eps": 0.0}, "norm_eps must be above 0 and finite, got 0.0"),
+        ({"norm_eps": math.inf}, "norm_eps must be above 0"),
+        ({"positions": "halved"}, "positions must be one of halves, interleaved, got 'halved'"),
         ({"num_layers": -2}, "num_layers must be at least 1, got -2"),
     ],
 )
