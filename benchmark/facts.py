@@ -12,6 +12,8 @@ from .row_times import sample_counts
 from .rows import Row
 from .statistics import FEWEST_CLUSTERS, detectable
 
+SLOWED = 1.6  # undisturbed runs took 0.9 to 1.35 times as long as their steps in the timing lane
+
 
 def reading(table: Sequence[Row]) -> list[str]:
     """The lines without which the numbers of the table can't be read: chance, reference, ranks, times."""
@@ -41,6 +43,7 @@ def reading(table: Sequence[Row]) -> list[str]:
         f"Times as a ratio (x) to {baseline}, in rounds interleaved with it: median (quartiles) of the rounds' ratios. "
         f"Inference of utterances of {lengths(scored) or 'no length'}; RTF: computing time over audio time, smaller is "
         f"faster. {_disturbances(scored)}",
+        *_slowed(scored),
     ]
 
 
@@ -128,6 +131,20 @@ def _disturbances(scored: Sequence[Row]) -> str:
         f"{counts['num_disturbed']} of {counts['num_samples']} timing samples were taken while other programs used the "
         f"machine{f', among them more than half of those of {told}' if told else ''}."
     )
+
+
+def _slowed(scored: Sequence[Row]) -> list[str]:
+    """The rows whose pre-training took much longer than its steps do in the timing lane."""
+    known = [
+        (row.label, row.pretrain_s / row.lane_pretrain_s) for row in scored if row.pretrain_s and row.lane_pretrain_s
+    ]
+    told = [f"{label} ({ratio:.1f} times)" for label, ratio in known if ratio > SLOWED]
+    if not told:
+        return []
+    return [
+        f"Pre-training was slowed by other programs, so that pretrain s says nothing of {', '.join(told)} as long as "
+        f"the same steps in the timing lane. The picture has the pace of the lane."
+    ]
 
 
 def _probes(table: Sequence[Row]) -> list[str]:

@@ -102,7 +102,11 @@ def _panels(table: Sequence[Row], name: str) -> list[Panel]:
             if_empty=f"no finished cell with a time of {what}",
         )
         for what, x_label, time in (
-            ("pre-training", "pre-training, seconds of wall-clock time", lambda row: row.pretrain_s),
+            (
+                "pre-training",
+                "pre-training, s: its steps at the pace of the timing lane",
+                lambda row: row.lane_pretrain_s,
+            ),
             ("inference", f"inference with features, ms per 10 s of audio{timed_on}", _inference_ms),
         )
     ]

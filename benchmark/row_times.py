@@ -25,6 +25,7 @@ def row_times(group: Sequence[dict]) -> dict[str, Any]:
         encoder = 0.0  # no parameters, no encoder
     return {
         "baseline": ", ".join(sorted({time["baseline"] for time in times})) or None,
+        "lane_pretrain_s": _pretraining_s(group, times),
         "train_ratio": _pooled_ratio(times, "train_step"),
         "inference_ratio": _pooled_ratio(times, inference),
         "inference_length_s": length_s or None,
@@ -71,6 +72,13 @@ def _pooled_ratio(times: list[dict], name: str) -> Spread | None:
     phases = [phase for phase in phases if phase["baseline_samples_s"]]
     own, baseline = ([s for phase in phases for s in phase[key]] for key in ("samples_s", "baseline_samples_s"))
     return ratio_spread(own, baseline) if own else None
+
+
+def _pretraining_s(group: Sequence[dict], times: list[dict]) -> float | None:
+    """Steps of pre-training times the median step of the timing lane, which other programs do not slow."""
+    steps = [cell["pretrain"]["steps"] for cell in group if cell["pretrain"]]
+    samples_s = [s for time in times for s in time["phases"].get("train_step", {}).get("samples_s", ())]
+    return float(np.mean(steps) * np.median(samples_s)) if steps and samples_s else None
 
 
 def _seconds_per_audio_s(times: list[dict], name: str) -> float | None:

@@ -58,7 +58,8 @@ class Row:
     parameters: int | None = None
     macs_10s: int | None = None
     pretrain_loss: float | None = None
-    pretrain_s: float | None = None
+    pretrain_s: float | None = None  # as it was, with whatever else the machine did
+    lane_pretrain_s: float | None = None  # the same steps at the speed of the timing lane
     baseline: str | None = None
     train_ratio: Spread | None = None
     inference_ratio: Spread | None = None

@@ -178,9 +178,7 @@ def initialise(encoder: Encoder, weight_init: str) -> None:
 
 def sinusoid(num_frames: int, hidden_dim: int, order: str = EncoderOptions.positions) -> Tensor:
     """Positions (n, D) in one of the orders of ``EncoderOptions.positions`` (Vaswani et al. 2017, section 3.5)."""
-    # halves stays in float32, off by up to 7e-8 a frame, because models were trained with it; s3prl computes in float64
-    dtype = torch.float64 if order == "interleaved" else torch.float32
-    rates = torch.exp(torch.arange(0, hidden_dim, 2, dtype=dtype) * (-math.log(10_000.0) / hidden_dim))
-    angles = torch.arange(num_frames)[:, None] * rates  # (n, D / 2)
+    exponents = torch.arange(0, hidden_dim, 2, dtype=torch.float64) / hidden_dim
+    angles = torch.arange(num_frames)[:, None] / 10_000.0**exponents  # (n, D / 2); float32 would drift with n
     waves = [angles.sin(), angles.cos()]
-    return torch.cat(waves, dim=-1) if order == "halves" else torch.stack(waves, dim=-1).flatten(1).float()
+    return (torch.cat(waves, dim=-1) if order == "halves" else torch.stack(waves, dim=-1).flatten(1)).float()

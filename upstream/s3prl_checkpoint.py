@@ -8,8 +8,7 @@ ours, stacked and normalised. s3prl's ``mockingjay_local`` makes other features 
 ends in "'list' object has no attribute 'shape'"); inside s3prl, use our upstream through ``s3prl_hub.register()``. Our
 options and corpus statistics are kept in ``Upstream_Config``, from which ``from`` restores the folder bit by bit.
 
-Hidden dimensions come in s3prl's order, see ``s3prl_layout.py``. Hidden states agree to 1e-5, with one exception: the
-sinusoid of ``positions=halves`` is computed in float32, and off by up to 7e-8 times the frame's number.
+Hidden dimensions come in s3prl's order, see ``s3prl_layout.py``. Hidden states agree to 1e-5.
 
 ``from`` takes what s3prl trained (TERA's layout is the same) with ``--encoder-only``: the folder then holds an encoder
 for frames of the features it was trained on, which ``load_encoder`` gives, and of which no upstream can be made.

@@ -116,6 +116,15 @@ def test_the_panels_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     fixed = next(point for point in inference.points if point.label == "fixed_init")
     assert fixed.x == pytest.approx(1.2 * (20 + 75))  # ms for 10 s of audio
     assert fixed.y == pytest.approx(55.0)
+    paced = next(point for point in pretraining.points if point.label == "fixed_init")
+    assert paced.x == pytest.approx(1000 * 0.5 * 1.2 * 0.75)  # steps, and the median step of the lane; not its 61.2 s
     assert np.allclose(fixed.interval, [100 * end for end in read(tmp_path)[1].interval or ()])
     assert pretraining.dashed == ("mel, no encoder (58.0 %)", pytest.approx(58.0))
     assert pretraining.dotted == ("chance (2.5 %)", 2.5)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(700.0, False), (900.0, True)])
+def test_pretraining_that_others_slowed_is_told(seconds, told, tmp_path: Path):
+    save(tmp_path, make_cell(pretrain__seconds=seconds))
+    page = leaderboard.write(tmp_path).markdown.read_text()
+    assert ("slowed by other programs, so that pretrain s says nothing of fixed_init (2.0 times)" in page) == told

@@ -79,7 +79,7 @@ def positions(num_frames, dim):
 
 
 def test_sinusoid_is_that_of_vaswani():
-    torch.testing.assert_close(sinusoid(300, 16), positions(300, 16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(sinusoid(300, 16), positions(300, 16), atol=1e-6, rtol=0)
 
 
 def test_interleaved_positions_are_s3prls():

@@ -68,24 +68,12 @@ def their_states(model, frames, keep, positions=None):
 @FRAMES
 @torch.no_grad()
 def test_s3prls_model_has_the_hidden_states_of_ours(frames, positions, shared, tmp_path):
-    """Padding, real utterances of up to 30 s; ``halves`` as far as its float32 sinusoid is exact enough, 3 s."""
+    """Padding, real utterances of up to 30 s."""
     folder = save(tmp_path / "checkpoint", positions=positions, shared_layers=shared)
     convert.to_s3prl(folder, tmp_path / "theirs.ckpt")
-    exact = 100 if positions == "halves" else 1000
-    frames, keep = (part[:, :exact] for part in frames)
+    frames, keep = frames
     encoder, theirs = load("self_attention", ckpt=folder).eval().encoder, theirs_of(tmp_path / "theirs.ckpt")
     same_states(their_states(theirs, frames, keep), encoder(frames, keep), keep, by_halves=positions == "halves")
-
-
-@FRAMES
-@torch.no_grad()
-def test_nothing_but_the_sinusoid_keeps_halves_from_agreeing(frames, tmp_path):
-    """The whole utterances, with our float32 positions given to s3prl's model."""
-    convert.to_s3prl(save(tmp_path / "checkpoint"), tmp_path / "theirs.ckpt")
-    encoder = load("self_attention", ckpt=tmp_path / "checkpoint").eval().encoder
-    want = encoder(*frames)
-    positions = encoder.positions[: frames[0].shape[1]].unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
-    same_states(their_states(theirs_of(tmp_path / "theirs.ckpt"), *frames, positions), want, frames[1], by_halves=True)
 
 
 def same_states(theirs, ours, keep, by_halves):
