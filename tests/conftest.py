@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
+from s3prl_attention.upstream import s3prl_compat
+from s3prl_fixtures import Hub, make_hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -34,3 +36,11 @@ def synthetic_tiny(isolated_cache: Path) -> Corpus:
     """Four minutes of synthetic speech, made once per test run."""
     pytest.importorskip("espeakng_loader", reason="the synthetic corpus needs the extra 'synth'")
     return load_corpus("synthetic", size="tiny")
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A made-up ``s3prl.hub``, so that the real one need not be imported."""
+    found = make_hub()
+    monkeypatch.setattr(s3prl_compat, "import_hub", lambda: found)
+    return found

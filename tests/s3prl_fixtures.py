@@ -5,9 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
-import pytest
 import torch
-from s3prl_attention.upstream import s3prl_compat
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -82,12 +80,10 @@ def fake(*args: Any, **kwargs: Any) -> nn.Module:
     return Fake()
 
 
-@pytest.fixture
-def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """Takes the place of ``s3prl.hub``, which is not imported."""
+def make_hub() -> Hub:
+    """The fixture ``fake_hub`` puts it into the place of ``s3prl.hub``."""
     found = Hub(fake=fake, fake_local=fake_local, fake_base=offline, fake_url=offline, lacking=lacking, broken=broken)
     found.odd, found.Path = (lambda **given: Odd()), (lambda **given: Path())
-    monkeypatch.setattr(s3prl_compat, "import_hub", lambda: found)
     return found
 
 

@@ -29,7 +29,7 @@ from s3prl_attention.benchmark.stopwatch import time_upstreams
 from s3prl_attention.downstream.hidden_states import wave_of
 from s3prl_attention.upstream import s3prl_compat
 from s3prl_attention.upstream.s3prl_upstreams import load_foreign, parse
-from s3prl_fixtures import Fake, fake_hub, save_fake, save_mockingjay  # noqa: F401 (a fixture)
+from s3prl_fixtures import Fake, save_fake, save_mockingjay
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MEMORY = {"inference_bytes": 7_000_000, "train_bytes": None}
@@ -65,13 +65,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
-def test_a_wrong_name_or_file_is_refused_before_any_work(words, fake_hub, tmp_path, capsys):  # noqa: F811
+def test_a_wrong_name_or_file_is_refused_before_any_work(words, fake_hub, tmp_path, capsys):
     assert main(["--preset", "smoke", "--out", str(tmp_path / "o"), "--upstream", *words.split()]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {BAD[words]}")
     assert not (tmp_path / "o").exists()
 
 
-def test_rows_without_pretraining_are_probed_only(synthetic_tiny, fake_hub, tmp_path):  # noqa: F811
+def test_rows_without_pretraining_are_probed_only(synthetic_tiny, fake_hub, tmp_path):
     words = ["--upstream", "s3prl:fake", "fixed_init", "attention.init=raw", "--seed", "0", "1"]
     plan = make_plan(request_of(*_parse(["--preset", "smoke", *words, "--out", str(tmp_path)])))
     pairs = [(c.study.upstream, c.seed, c.probe_seed) for c in plan.cells if c.task == "speaker"]
@@ -89,7 +89,7 @@ def test_without_names_of_s3prl_none_is_run(synthetic_tiny, tmp_path):
     assert not [name for name in plan.studies if name.startswith("s3prl:")]
 
 
-def test_checkpoints_of_one_name_do_not_collide_and_one_that_is_moved_stays(synthetic_tiny, fake_hub, tmp_path):  # noqa: F811
+def test_checkpoints_of_one_name_do_not_collide_and_one_that_is_moved_stays(synthetic_tiny, fake_hub, tmp_path):
     paths = [save_fake(tmp_path / folder / "last.ckpt", seed) for seed, folder in enumerate(("a", "b"))]
     texts = [f"s3prl:fake_local:{path}" for path in paths]
     plan = make_plan(Request("smoke", tmp_path / "o", texts, ("speaker",)))
@@ -104,7 +104,7 @@ def test_checkpoints_of_one_name_do_not_collide_and_one_that_is_moved_stays(synt
     assert found[0] in [again.path(cell) for cell in again.cells]
 
 
-def test_the_lineage_hangs_on_s3prl_and_on_how_it_is_loaded(synthetic_tiny, fake_hub, tmp_path, monkeypatch):  # noqa: F811
+def test_the_lineage_hangs_on_s3prl_and_on_how_it_is_loaded(synthetic_tiny, fake_hub, tmp_path, monkeypatch):
     plan = make_plan(Request("smoke", tmp_path, ("s3prl:fake",), ("speaker",)))
     before = lineage(plan.studies["s3prl:fake"], plan.speech, 0)
     ours = sources.source_hash.__wrapped__("fixed_init")
@@ -125,7 +125,7 @@ def test_the_lineage_hangs_on_s3prl_and_on_how_it_is_loaded(synthetic_tiny, fake
 # --- a run with a made-up hub
 
 
-def test_utterances_are_encoded_one_at_a_time(synthetic_tiny, fake_hub, tmp_path, monkeypatch):  # noqa: F811
+def test_utterances_are_encoded_one_at_a_time(synthetic_tiny, fake_hub, tmp_path, monkeypatch):
     made = []
     real = Fake.__init__
     monkeypatch.setattr(Fake, "__init__", lambda self, *given: real(self, *given) or made.append(self))
@@ -150,7 +150,7 @@ def test_a_download_that_fails_is_told_and_tried_again_by_the_next_run(
     light,
     tmp_path,
     monkeypatch,
-    capsys,  # noqa: F811
+    capsys,
 ):
     ckpt = save_fake(tmp_path / "some where" / "last=1.ckpt")
     names = [BASELINE, "s3prl:fake_base", f"s3prl:fake_local:{ckpt}"]
@@ -215,7 +215,7 @@ def test_a_download_that_fails_is_told_and_tried_again_by_the_next_run(
     assert "it refuses the configuration (there is no checkpoint" in remake.obstacles(cell)[0]
 
 
-def test_the_estimate_does_what_a_run_does(synthetic_tiny, fake_hub, tmp_path):  # noqa: F811
+def test_the_estimate_does_what_a_run_does(synthetic_tiny, fake_hub, tmp_path):
     utterances = synthetic_tiny.utterances[:6]
     study = load_study("s3prl:fake", "smoke")
     cost = measure_upstream(study, synthetic_tiny, utterances, {"timing", "extraction"}, "cpu")
@@ -225,7 +225,7 @@ def test_the_estimate_does_what_a_run_does(synthetic_tiny, fake_hub, tmp_path): 
     assert cost.pretrain_s == cost.maps_s == cost.checkpoint_bytes == 0
 
 
-def test_a_dry_run_and_a_budget_take_them(synthetic_tiny, fake_hub, light, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_dry_run_and_a_budget_take_them(synthetic_tiny, fake_hub, light, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("s3prl_attention.benchmark.estimate.peak_memory", lambda *_: MEMORY)
     words = ["--preset", "smoke", "--upstream", "s3prl:fake", "s3prl:fake_base", "--downstream", "speaker"]
     assert main([*words, "--out", str(tmp_path / "o"), "--dry-run", "--budget", "2h"]) == 0
@@ -243,7 +243,7 @@ def test_one_that_fails_in_the_lane_leaves_the_others_their_times(
     fake_hub,
     light,
     tmp_path,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     plan = make_plan(Request("smoke", tmp_path, ("s3prl:fake", BASELINE), ("speaker",)))
     real = Fake.forward

@@ -1,4 +1,4 @@
-"""s3prl's upstreams by name, with a made-up hub: what is refused, in one line, and what is loaded, the same each time."""
+"""s3prl's upstreams by name, out of a made-up hub: what is refused, and in which words; what is loaded."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from s3prl_attention.downstream.feature_cache import weights_digest
 from s3prl_attention.upstream import s3prl_compat
 from s3prl_attention.upstream.s3prl_upstreams import Foreign, check, load_foreign, parse
-from s3prl_fixtures import Fake, Hub, fake_hub, save_fake  # noqa: F401 (a fixture)
+from s3prl_fixtures import Fake, Hub, save_fake
 
 
 def test_the_first_colon_after_the_name_ends_it(tmp_path, monkeypatch):
@@ -66,7 +66,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_must_fail_is_refused_before_it_is_built(text, fake_hub, tmp_path):  # noqa: F811
+def test_what_must_fail_is_refused_before_it_is_built(text, fake_hub, tmp_path):
     path = str(save_fake(tmp_path / "x.ckpt"))
     expected = REFUSED[text].replace("CKPT", path) if text.endswith(":CKPT") else REFUSED[text]
     expected = expected.replace(f"s3prl:fake_local:{path}", "s3prl:fake_local:CKPT")
@@ -106,7 +106,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("text", FAILING)
-def test_what_fails_says_why_in_one_line(text, fake_hub, tmp_path):  # noqa: F811
+def test_what_fails_says_why_in_one_line(text, fake_hub, tmp_path):
     (tmp_path / "empty.ckpt").write_bytes(b"")
     wanted = parse(text.replace("EMPTY", str(tmp_path / "empty.ckpt")))
     with pytest.raises(ValueError, match=FAILING[text]) as told:
@@ -123,7 +123,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_breaks_the_contract_is_refused(kind, fake_hub, monkeypatch):  # noqa: F811
+def test_what_breaks_the_contract_is_refused(kind, fake_hub, monkeypatch):
     monkeypatch.setattr(Fake, "forward", lambda self, wavs: BROKEN[kind](wavs))
     expected = "does not encode a second of noise" if kind == "raises" else "gives no list of hidden_states"
     with pytest.raises(ValueError, match=f"s3prl:fake {expected}"):
@@ -131,7 +131,7 @@ def test_what_breaks_the_contract_is_refused(kind, fake_hub, monkeypatch):  # no
     monkeypatch.undo()
 
 
-def test_it_is_frozen_and_the_same_each_time_and_leaves_random_numbers_alone(fake_hub, capsys):  # noqa: F811
+def test_it_is_frozen_and_the_same_each_time_and_leaves_random_numbers_alone(fake_hub, capsys):
     torch.manual_seed(5)
     expected = torch.randn(2)
     torch.manual_seed(5)
@@ -145,14 +145,14 @@ def test_it_is_frozen_and_the_same_each_time_and_leaves_random_numbers_alone(fak
     assert "this goes to stderr" in told.err
 
 
-def test_a_checkpoint_is_handed_over(fake_hub, tmp_path):  # noqa: F811
+def test_a_checkpoint_is_handed_over(fake_hub, tmp_path):
     paths = [save_fake(tmp_path / f"{seed}.ckpt", seed) for seed in (0, 1)]
     experts = [load_foreign(parse(f"s3prl:fake_local:{path}")) for path in paths]
     assert weights_digest(experts[0]) != weights_digest(experts[1])
     torch.testing.assert_close(experts[1].linear.weight, torch.load(paths[1], weights_only=True)["weight"])
 
 
-def test_an_entry_that_names_ckpt_takes_one(fake_hub: Hub, tmp_path):  # noqa: F811
+def test_an_entry_that_names_ckpt_takes_one(fake_hub: Hub, tmp_path):
     fake_hub.mine = lambda ckpt=None: Fake(ckpt)
     path = save_fake(tmp_path / "x.ckpt", seed=3)
     expert = load_foreign(parse(f"s3prl:mine:{path}"))
