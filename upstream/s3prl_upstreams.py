@@ -197,10 +197,11 @@ def _why(wanted: Foreign, error: Exception, found: ModuleType) -> str:
     if lacking is not None:
         return f"needs what is not installed ({_told(lacking)}): install it"
     is_elsewhere = wanted.path() is None
-    if is_elsewhere and any(isinstance(cause, OSError) for cause in causes):
+    offline = [cause for cause in causes if isinstance(cause, OSError)]
+    if is_elsewhere and offline:
         hint = _local_name(wanted.name, found.options())
         cure = f", or fetch the checkpoint elsewhere and name it, {PREFIX}{hint}:CKPT" if hint else ""
-        return f"could not be downloaded ({_told(error)}): connect to the network{cure}"
+        return f"could not be downloaded ({_told(offline[-1])}): connect to the network{cure}"
     if is_elsewhere:
         return f"cannot be built ({_told(error)}): if it was downloaded, remove it from ~/.cache/s3prl and try again"
     return f"cannot be built ({_told(error)}): see that the file is whole and a checkpoint for {wanted.name}"
