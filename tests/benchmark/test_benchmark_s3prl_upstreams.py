@@ -26,6 +26,7 @@ from s3prl_attention.benchmark.result_files import read_cell
 from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.steps import steps_of
 from s3prl_attention.benchmark.stopwatch import time_upstreams
+from s3prl_attention.downstream import feature_cache
 from s3prl_attention.downstream.hidden_states import wave_of
 from s3prl_attention.upstream import s3prl_compat
 from s3prl_attention.upstream.s3prl_upstreams import load_foreign, parse
@@ -127,19 +128,21 @@ def test_the_lineage_hangs_on_s3prl_and_on_how_it_is_loaded(synthetic_tiny, fake
 
 
 def test_utterances_are_encoded_one_at_a_time(synthetic_tiny, fake_hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "states_folder", lambda: tmp_path / "states")
     made = []
     real = Fake.__init__
     monkeypatch.setattr(Fake, "__init__", lambda self, *given: real(self, *given) or made.append(self))
     plan = make_plan(Request("smoke", tmp_path, ("s3prl:fake",), ("speaker",)))
     study = plan.studies["s3prl:fake"]
     prepared = prepare(study, plan.speech, ("speaker",), 0, tmp_path, "cpu")
+    assert prepared.num_extracted > 20
     assert set(made[-1].batches) == {1}
     assert prepared.pretrained is None
     assert prepared.num_parameters == 54
     assert prepared.states.frame_shape == (2, 6)
     assert prepared.states.meta["upstream_rate"] == 320
     assert all(entry["padded_s"] == entry["seconds"] for entry in prepared.lengths)
-    utterance = plan.speech.probing.utterances[0]
+    utterance = next(one for one in plan.speech.probing.utterances if one.id in prepared.states)
     alone = load_foreign(parse("s3prl:fake"))([wave_of(utterance)])["hidden_states"][0][0]
     np.testing.assert_allclose(prepared.states[utterance.id][:, 0], alone.detach().numpy(), atol=2e-2)
     assert prepare(study, plan.speech, ("speaker",), 0, tmp_path, "cpu").num_extracted == 0
