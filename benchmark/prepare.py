@@ -104,8 +104,9 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
 def batch_s(upstream: str) -> float:
     """Seconds of audio, padding included, that an upstream encodes at once.
 
-    s3prl's encode one utterance at a time: padding changes their frames near the end, and how many there are. Which
-    utterances share a batch hangs on what the cache holds already, so that scores would not be reproducible.
+    s3prl's encode one utterance at a time: beside a longer one ``s3prl:mel`` gives other values for most frames,
+    Mockingjay for the last ones, and the frames of ``s3prl:fbank`` go on into the padding. Which utterances share a
+    batch hangs on what the cache holds already, so that scores would not be reproducible.
     """
     return 0.0 if is_foreign(upstream) else MAX_BATCH_S
 

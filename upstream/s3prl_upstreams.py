@@ -108,7 +108,7 @@ def check(wanted: Sequence[Foreign]) -> None:
     for one in wanted:
         one.path()  # a missing file is told before s3prl is imported, which takes a while
     found = hub()
-    known = sorted(found.options())
+    known = sorted(name for name in found.options() if not inspect.isclass(getattr(found, name)))  # Path is no upstream
     for one in wanted:
         if not one.name:
             raise ValueError(f"{PREFIX} needs a name: {', '.join(known)}")
