@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 NUM_STEPS = 3  # timed, after one that is not
 ENOUGH_S = 10.0  # steps that take longer are timed fewer times
 SAMPLE_S = 30.0  # audio in the short extraction
-HUB_S = 10.0  # to import s3prl.hub in the process that weighs an upstream's memory, by other machines
+HUB_S = 10.0  # about: to import s3prl.hub in the process that weighs an upstream's memory
 
 
 @dataclass(frozen=True)
