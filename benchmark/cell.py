@@ -12,8 +12,9 @@ import torch
 from .. import downstream
 from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
+from ..upstream.s3prl_upstreams import parse, s3prl_version
 from .environment import describe
-from .names import MEL
+from .names import BASELINE, MEL, is_foreign
 from .prepare import Prepared, Speech, digest, lineage
 from .result_files import SCHEMA, NoCell, cell_path, read_cell, write_cell, write_utterances
 from .settings import Study, difference
@@ -24,6 +25,11 @@ from .workloads import stacked_frames
 logger = logging.getLogger(__name__)
 
 MACS_S = 10.0  # the utterance length for which multiply-accumulates are told
+FOREIGN_NOTE = (
+    f"one of s3prl's upstreams, not pre-trained here; it encodes one utterance at a time, because padding would change "
+    f"its features; its times are those of all it does, from waveform to hidden states, as a ratio to all that "
+    f"{BASELINE} does"
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Cell:
     def key(self, speech: Speech) -> dict[str, Any]:
         """The names under which it is filed."""
         return {
-            "upstream": self.study.upstream,
+            "upstream": self.study.label,
             "downstream": self.task,
             "seed": self.seed,
             "probe_seed": self.probe_seed,
@@ -219,8 +225,12 @@ def _result(
 
 
 def _facts(study: Study) -> dict[str, Any]:
+    order: str | None
+    macs: int | None
     if study.upstream == MEL:
         title, order, macs, note = "log-Mel features", "n", 0, ""
+    elif is_foreign(study.upstream):
+        title, order, macs, note = f"{parse(study.upstream).name} of s3prl {s3prl_version()}", None, None, FOREIGN_NOTE
     else:
         info, model = entry(study.upstream).info, study.recipe.model
         frames = stacked_frames(MACS_S, model.stack)
@@ -228,5 +238,5 @@ def _facts(study: Study) -> dict[str, Any]:
         layer = attention + 2 * model.ffn_ratio * frames * model.hidden_dim**2
         title, order, note = info.title, info.order_with(study.recipe.attention), info.note
         macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
-    facts = {"name": study.upstream, "title": title, "macs_10s": macs, "order": order, "note": note}
+    facts = {"name": study.label, "title": title, "macs_10s": macs, "order": order, "note": note}
     return {**facts, "source_hash": source_hash(study.upstream)}

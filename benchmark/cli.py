@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .names import is_foreign
+
 if TYPE_CHECKING:
     from .plan import Request
 
@@ -90,7 +92,10 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "What a finished cell is made of, and how two differ: python -m s3prl_attention.benchmark explain, diff.",
     )
     add = parser.add_argument
-    help_upstream = "attentions; mel alone runs the row without an encoder (default: all)"
+    help_upstream = (
+        "attentions; mel alone runs the row without an encoder; s3prl:NAME and s3prl:NAME:CKPT are s3prl's own, whose "
+        "checkpoints are pickles: name only files that you trust (default: all attentions)"
+    )
     add("--upstream", nargs="+", default=[], metavar="NAME", help=help_upstream)
     help_downstream = "tasks; phone, speakers or labels for all of a kind; a pattern such as '*_1hidden' (default: all)"
     add("--downstream", nargs="+", default=[], metavar="NAME", help=help_downstream)
@@ -108,7 +113,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     only.add_argument("--dry-run", action="store_true", help=help_dry)
     help_status = "print what is finished, running and missing of the last request in --out; may run beside it"
     only.add_argument("--status", action="store_true", help=help_status)
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not is_foreign(word)]
     return parser.parse_args([word for word in arguments if word not in overrides]), overrides
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ..upstream.s3prl_upstreams import PREFIX
 from .names import BASELINE, MEL
 from .row_times import Spread
 from .rows import Row
@@ -29,7 +30,12 @@ DIFFERENCE = Column(
     1,
 )
 COLUMNS = (
-    Column("upstream", lambda r: r.label, f"the attention; `{MEL}` is the same head on log-Mel features, no encoder"),
+    Column(
+        "upstream",
+        lambda r: r.label,
+        f"the attention; `{MEL}` is the same head on log-Mel features, no encoder; `{PREFIX}NAME` one of s3prl's own "
+        f"upstreams, not pre-trained here",
+    ),
     Column(
         "score % (95 %)",
         lambda r: _score(r),

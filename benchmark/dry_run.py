@@ -112,8 +112,8 @@ def _space(plan: Plan, found: Estimate, steps: dict[Path, tuple[Step, ...]]) -> 
         f"  checkpoints   {_size(sum(trained)):>10}  and {_size(resume)} for the one in training",
     ]
     ram = describe(torch.get_num_threads())["ram_bytes"]
-    lane = found.lane_memory
-    weighed = f"; self_attention in the timing lane {_size(max(lane.values()))} beyond PyTorch" if lane else ""
+    lane = max(filter(None, found.lane_memory.values()), default=0)
+    weighed = f"; self_attention in the timing lane {_size(lane)} beyond PyTorch" if lane else ""
     of_ram = f" of {_size(ram)}" if ram else ""
     return [*lines, f"memory: at most {_size(found.peak_bytes)}{of_ram} in this measurement{weighed}"]
 

@@ -17,8 +17,8 @@ from .cell import Cell
 from .environment import describe
 from .measure import Cost, measure_upstream
 from .measure_probe import measure_probe
-from .memory import peak_bytes, peak_memory, start_count
-from .names import BASELINE, MEL
+from .memory import Memory, peak_bytes, peak_memory, start_count
+from .names import BASELINE, MEL, is_pretrained
 from .plan import Plan
 from .prepare import needed
 from .result_files import read_cells
@@ -53,7 +53,7 @@ class Estimate:
     costs: dict[str, Cost] = field(default_factory=dict)
     measured_s: float = 0.0
     peak_bytes: int = 0
-    lane_memory: dict[str, int] = field(default_factory=dict)
+    lane_memory: Memory = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
 
@@ -93,7 +93,7 @@ def estimate(
         if step.kind != "probe":
             found.seconds[step] = _seconds(step, cost, plan, weighing_s)
             continue
-        as_known = known.get((step.task, step.upstream == MEL))
+        as_known = known.get((step.task, _states_of(step.upstream)))
         shape = (step.task, cost.shape, cost.frame_repeat)
         if shape not in probes and as_known is None:
             probes[shape] = _probe_s(plan, *shape, found)
@@ -143,10 +143,15 @@ def _probe_s(plan: Plan, task: str, shape: tuple[int, int], repeat: int, found: 
         return 0.0
 
 
-def _finished_probes(plan: Plan) -> dict[tuple[str, bool], float]:
-    """Median seconds of finished probes on this data, machine and settings: by task, without an encoder or with one."""
+def _states_of(upstream: str) -> str:
+    """Upstreams that share it have hidden states of one size: the attentions here, each of the others alone."""
+    return "" if is_pretrained(upstream) else upstream
+
+
+def _finished_probes(plan: Plan) -> dict[tuple[str, str], float]:
+    """Median seconds of finished probes on this data, machine and settings: by task and ``_states_of``."""
     here, asked = describe(torch.get_num_threads()), json.loads(json.dumps(plan.studies[MEL].resolved()))
-    seconds: dict[tuple[str, bool], list[float]] = {}
+    seconds: dict[tuple[str, str], list[float]] = {}
     for cell in read_cells(plan.request.out / "cells")[0]:
         alike = (
             cell["status"] == "ok"
@@ -155,6 +160,6 @@ def _finished_probes(plan: Plan) -> dict[tuple[str, bool], float]:
             and all(cell["environment"][key] == here[key] for key in ("cpu", "threads"))
         )
         if alike:
-            key = (cell["cell"]["downstream"], cell["cell"]["upstream"] == MEL)
+            key = (cell["cell"]["downstream"], _states_of(cell["config"].get("upstream", cell["cell"]["upstream"])))
             seconds.setdefault(key, []).append(cell["probe"]["seconds"])
     return {key: statistics.median(found) for key, found in seconds.items()}

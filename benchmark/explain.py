@@ -14,6 +14,7 @@ from typing import Any
 
 from .durations import told
 from .find_cell import find_cell, folder_of
+from .names import is_foreign
 from .plain import texts
 from .remake import command, obstacles
 from .scored import read_scored
@@ -54,9 +55,11 @@ def _upstream(cell: Mapping[str, Any]) -> list[str]:
     key, own = cell["cell"], cell["upstream"]
     if own is None:
         return _line("upstream", [key["upstream"]])
-    size = f"{own['parameters']:,} parameters, {own['macs_10s']:,} multiply-accumulates for 10 s, time {own['order']}"
+    sizes = [f"{own['parameters']:,} parameters"]
+    sizes += [] if own["macs_10s"] is None else [f"{own['macs_10s']:,} multiply-accumulates for 10 s"]
+    sizes += [] if own["order"] is None else [f"time {own['order']}"]
     name = f"{own['name']} ({own['title']})"
-    return _line("upstream", [name, size, own.get("note"), f"code {own['source_hash']}"])
+    return _line("upstream", [name, ", ".join(sizes), own.get("note"), f"code {own['source_hash']}"])
 
 
 def _task(cell: Mapping[str, Any]) -> list[str]:
@@ -91,7 +94,9 @@ def _recipe(cell: Mapping[str, Any]) -> list[str]:
     lines += _line("preset", [key["preset"]])
     changed = ", ".join(f"{name}={value}" for name, value in texts(cell["difference"]).items())
     lines += _line("changed", [changed or "nothing against preset and recipe"])
-    for section in ("model", "attention", "pretrain", "probe"):
+    if config.get("checkpoint"):
+        lines += _line("loaded from", [config["upstream"], f"content {config['checkpoint']}"])
+    for section in ("model", "attention", "pretrain", "probe") if not is_foreign(key["upstream"]) else ("probe",):
         if config.get(section):
             lines += _line(section, [", ".join(f"{name} {value}" for name, value in texts(config[section]).items())])
     done = cell["pretrain"]
@@ -154,8 +159,9 @@ def _times(cell: Mapping[str, Any]) -> list[str]:
         lines += _line("timing", [took, ratio, disturbed])
     memory = cell["memory"]
     if memory:
-        trained, inferred = (f"{memory[key] / 1e6:.0f} MB" for key in ("train_bytes", "inference_bytes"))
-        lines += _line("memory", [f"training {trained}, inference {inferred}"])
+        told_bytes = {"training": memory["train_bytes"], "inference": memory["inference_bytes"]}
+        known = (f"{name} {size / 1e6:.0f} MB" for name, size in told_bytes.items() if size is not None)
+        lines += _line("memory", [", ".join(known)])
     return lines
 
 

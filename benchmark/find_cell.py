@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from ..upstream.registry import nearest
 from .cell import status
@@ -25,7 +26,9 @@ def find_cell(wanted: str, out: Path) -> tuple[dict[str, Any], Path]:
     """
     if Path(wanted).is_file():
         return read_cell(Path(wanted)), Path(wanted)
-    names = {path.relative_to(out / "cells").as_posix(): path for path in sorted((out / "cells").rglob("*.json"))}
+    paths = sorted((out / "cells").rglob("*.json"))
+    wanted = unquote(wanted)  # s3prl:fbank as people write it, or as the name of a file
+    names = {unquote(path.relative_to(out / "cells").as_posix()): path for path in paths}
     if not names:
         raise ValueError(f"{out} has no result cells: give --out the folder that a run has written to")
     found = [name for name in names if wanted in name]

@@ -3,6 +3,8 @@
 Legend: S hidden states, D model dim.
 """
 
+from __future__ import annotations
+
 import math
 import statistics
 import tempfile
@@ -12,12 +14,12 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
-from ..downstream.hidden_states import MAX_BATCH_S, extract, length_batches
+from ..downstream.hidden_states import extract, length_batches
 from ..recipes.batches import Batch, hold_out, step_seed
 from ..recipes.batches import Speech as Crops
 from ..recipes.config import Recipe
@@ -25,17 +27,32 @@ from ..recipes.corpora import Corpus, FrameStore, Utterance
 from ..recipes.objective import ReconstructionHead, masked_l1
 from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
-from ..upstream.features import LogMel
+from ..upstream.features import HOP_SAMPLES, LogMel
 from ..upstream.mel import MelExpert
+from ..upstream.s3prl_upstreams import load_foreign, parse
 from .attention import mean_maps
-from .names import MEL
+from .names import MEL, is_foreign
 from .noise import Noise
+from .prepare import batch_s
 from .settings import Study
-from .workloads import encoder_for, features, inference, stacked_frames, train_step, wait
+from .workloads import (
+    encoder_for,
+    features,
+    inference,
+    stacked_frames,
+    train_step,
+    wait,
+    whole,
+    whole_baseline,
+)
+
+if TYPE_CHECKING:
+    from s3prl.upstream.interfaces import UpstreamBase
 
 NUM_STEPS = 3  # timed, after one that is not
 ENOUGH_S = 10.0  # steps that take longer are timed fewer times
 SAMPLE_S = 30.0  # audio in the short extraction
+HUB_S = 10.0  # about: to import s3prl.hub in the process that weighs an upstream's memory
 
 
 @dataclass(frozen=True)
@@ -71,21 +88,24 @@ def measure_upstream(
     where, recipe = torch.device(device), study.recipe
     torch.manual_seed(0)
     found = Cost()
+    expert: UpstreamBase
     if study.upstream == MEL:
-        expert: UpstreamExpert | MelExpert = MelExpert(num_mels=recipe.model.num_mels)
+        expert = MelExpert(num_mels=recipe.model.num_mels)
+    elif is_foreign(study.upstream):
+        expert = load_foreign(parse(study.upstream))
     else:
-        expert = fresh_expert(study.upstream, recipe)
+        expert = own = fresh_expert(study.upstream, recipe)
         head = ReconstructionHead(hidden_dim=recipe.model.hidden_dim, output_dim=recipe.model.input_dim)
         model = nn.ModuleDict({"expert": expert, "head": head}).to(where).train()
         found = replace(found, checkpoint_bytes=4 * sum(p.numel() for p in model.parameters()))
         if "pre-training" in kinds:
             found = replace(found, pretrain_s=_pretraining_s(model, recipe, corpus, where))
         if "mean maps" in kinds:
-            found = replace(found, maps_s=_maps_s(expert, corpus, where))
+            found = replace(found, maps_s=_maps_s(own, corpus, where))
     if "extraction" in kinds:
-        found = replace(found, **_extraction(expert, utterances, study.probe.states_dtype, device))
+        found = replace(found, **_extraction(study, expert, utterances, device))
     if "timing" in kinds:
-        found = replace(found, lane_s=_lane_s(study, where))
+        found = replace(found, lane_s=_lane_s(study, expert, where))
     return found
 
 
@@ -127,27 +147,26 @@ def _pretraining_s(model: nn.ModuleDict, recipe: Recipe, corpus: Corpus, device:
     return config.steps * step_s + num_validations * math.ceil(frames / config.batch_frames) * valid_s
 
 
-def _maps_s(expert: UpstreamExpert | MelExpert, corpus: Corpus, device: torch.device) -> float:
-    assert isinstance(expert, UpstreamExpert)
+def _maps_s(expert: UpstreamExpert, corpus: Corpus, device: torch.device) -> float:
     options = expert.options
     frames = torch.randn(options.max_frames, options.input_dim)
     one_s = median_s([lambda: mean_maps.mean_maps(expert.to(device), [frames])] * 3)
     return min(mean_maps.UTTERANCES, len(corpus.utterances)) * one_s
 
 
-def _extraction(
-    expert: UpstreamExpert | MelExpert, utterances: Sequence[Utterance], dtype: str, device: str
-) -> dict[str, Any]:
-    """Encode the beginning of a batch of the middle length, and count for all utterances what it took by second."""
-    batches = length_batches(utterances, MAX_BATCH_S)
-    middle = batches[len(batches) // 2]
+def _extraction(study: Study, expert: UpstreamBase, utterances: Sequence[Utterance], device: str) -> dict[str, Any]:
+    """Encode some utterances of the middle length, and count for all of them what it took by second."""
+    most_s, dtype = batch_s(study.upstream), study.probe.states_dtype
+    batches = length_batches(utterances, most_s)
+    middle = [utterance for batch in batches[len(batches) // 2 :] for utterance in batch]
     some = middle[: max(1, int(SAMPLE_S / middle[0].seconds))]
     audio_s, whole_s = sum(u.seconds for u in some), sum(u.seconds for u in utterances)
     with tempfile.TemporaryDirectory() as folder:
         started = perf_counter()
-        store = extract(expert, some, Path(folder) / "states", dtype, device=device)
+        store = extract(expert, some, Path(folder) / "states", dtype, most_s, device)
         realtime = (perf_counter() - started) / audio_s
-        num_bytes, shape, repeat = store.nbytes, store.frame_shape, int(store.meta["frame_repeat"])
+        num_bytes, shape = store.nbytes, store.frame_shape
+        repeat = max(1, store.meta["upstream_rate"] // HOP_SAMPLES)  # s3prl's may have longer frames without repeating
         del store
     return {
         "extract_s": realtime * whole_s,
@@ -158,17 +177,21 @@ def _extraction(
     }
 
 
-def _lane_s(study: Study, device: torch.device) -> float:
+def _lane_s(study: Study, expert: UpstreamBase, device: torch.device) -> float:
     """All rounds of the lane, with the round that warms up and the one that finds out how often to repeat."""
-    timing, recipe = study.timing, study.recipe
+    timing, recipe, besides_s = study.timing, study.recipe, 0.0
     if study.upstream == MEL:
         cases = [features(device)]
+    elif is_foreign(study.upstream):
+        baseline, besides_s = whole_baseline(recipe, max(timing.lengths_s), device), HUB_S
+        experts = (expert.to(device), baseline)
+        cases = [whole(each, length, device) for each in experts for length in timing.lengths_s]
     else:
         frames = [stacked_frames(length, recipe.model.stack) for length in timing.lengths_s]
         encoder = encoder_for(recipe, max(frames), device)
         cases = [inference(encoder, count, recipe.model.input_dim, device) for count in frames]
         cases.append(train_step(recipe, timing, device))
-    return (timing.rounds + 2) * sum(max(timing.min_sample_s, median_s([case, case])) for case in cases)
+    return besides_s + (timing.rounds + 2) * sum(max(timing.min_sample_s, median_s([case, case])) for case in cases)
 
 
 def median_s(calls: Sequence[Callable[[], object]]) -> float:

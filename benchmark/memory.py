@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .names import is_foreign
+
 if TYPE_CHECKING:
     import torch
 
 TIMEOUT_S = 600
 
 
-def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: int, device: str) -> dict[str, int]:
+Memory = dict[str, int | None]
+
+
+def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: int, device: str) -> Memory:
     """Peak bytes beyond what Python and PyTorch take: ``inference_bytes`` (longest timed utterance), ``train_bytes``.
+    An upstream of s3prl is not trained, and its bytes are those beyond what all of s3prl takes.
 
     Raises:
         RuntimeError: when the process fails, with its last line.
@@ -33,16 +39,23 @@ def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: i
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure(spec: dict) -> dict[str, int]:
+def _measure(spec: dict) -> Memory:
     import torch
 
+    from ..upstream import s3prl_upstreams
     from .settings import load_study
-    from .workloads import encoder_for, inference, stacked_frames, train_step
+    from .workloads import encoder_for, inference, stacked_frames, train_step, whole
 
     torch.set_num_threads(spec["threads"])
     device = torch.device(spec["device"])
     study = load_study(spec["upstream"], spec["preset"], spec["overrides"])
     _load_libraries(device)
+    if is_foreign(study.upstream):
+        s3prl_upstreams.hub()
+        start = start_count(device)
+        expert = s3prl_upstreams.load_foreign(s3prl_upstreams.parse(study.upstream))
+        whole(expert.to(device), max(study.timing.lengths_s), device)()
+        return {"inference_bytes": max(0, peak_bytes(device) - start), "train_bytes": None}
     start = start_count(device)
     longest = stacked_frames(max(study.timing.lengths_s), study.recipe.model.stack)
     inference(encoder_for(study.recipe, longest, device), longest, study.recipe.model.input_dim, device)()

@@ -12,9 +12,10 @@ from .. import downstream
 from ..downstream.task import NotApplicable
 from ..recipes.pretrain import check_device
 from ..upstream.plugins import UPSTREAMS
+from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
 from .environment import describe
-from .names import BASELINE, MEL
+from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
 from .settings import Study, check_overrides, load_study
 from .stopwatch import timing_path
@@ -41,7 +42,8 @@ class Plan:
 
     Args:
         request: what was asked for.
-        studies: by upstream: those asked for, ``mel`` and the baseline of all ratios.
+        studies: by upstream: those asked for, ``mel`` and the baseline of all ratios. s3prl's with the absolute path of
+            their checkpoint.
         tasks: the names of all tasks asked for.
         speech: the corpus.
         cells: in the order in which they are made.
@@ -81,11 +83,18 @@ def make_plan(request: Request) -> Plan:
     Raises:
         ValueError: for a wrong name, option or corpus.
     """
-    upstreams = [UPSTREAMS.check(name) for name in request.upstreams or UPSTREAMS.names() if name != MEL]
+    upstreams = [
+        parse(name).text if is_foreign(name) else UPSTREAMS.check(name)
+        for name in request.upstreams or UPSTREAMS.names()
+        if name != MEL
+    ]
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
     check_overrides(upstreams, request.overrides)
     check_device(request.device)
     studies = {name: load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)}
+    foreign = [parse(name) for name in upstreams if is_foreign(name)]
+    if foreign:  # it imports all of s3prl
+        check(foreign)
     speech = load_speech(studies[MEL].recipe.data)
     threads = torch.get_num_threads()
     machine = f"{describe(threads)['cpu']} {request.device}"
@@ -105,7 +114,7 @@ def cells(studies: Sequence[Study], tasks: Sequence[str], seeds: Sequence[int]) 
     """All cells, seed by seed, so that a run that ends early has whole seeds; upstream by upstream within a seed."""
     for number in range(len(dict.fromkeys(seeds))):
         for study in studies:
-            for seed, probe_seed in seed_pairs(seeds, pretrained=study.upstream != MEL):
+            for seed, probe_seed in seed_pairs(seeds, pretrained=is_pretrained(study.upstream)):
                 if turn(seeds, seed, probe_seed) == number:
                     yield from (Cell(study, task, seed, probe_seed) for task in tasks)
 

@@ -22,9 +22,10 @@ from ..recipes.pretrain import Pretrained, pretrain
 from ..upstream import load
 from ..upstream.contract import entry
 from ..upstream.mel import MelExpert
+from ..upstream.s3prl_upstreams import load_foreign, parse, s3prl_version
 from .attention import mean_maps
 from .lengths import padding
-from .names import MEL
+from .names import MEL, is_foreign, is_pretrained
 from .settings import Study
 from .sources import source_hash
 
@@ -42,8 +43,9 @@ class Speech:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel``. ``lengths`` tells
-    for each bucket of utterance lengths how much was padded, ``num_extracted`` how many utterances the cache lacked."""
+    """A frozen upstream's hidden states, and how they came about; ``pretrained`` is None for ``mel`` and for s3prl's
+    upstreams. ``lengths`` tells for each bucket of utterance lengths how much was padded, ``num_extracted`` how many
+    utterances the cache lacked."""
 
     pretrained: Pretrained | None
     num_parameters: int
@@ -63,10 +65,13 @@ def load_speech(data: DataConfig) -> Speech:
 def lineage(study: Study, speech: Speech, seed: int) -> str:
     """12 digits that change with everything that decides the pre-trained weights.
 
-    A file of maps counts by its content; one that is still to be made, by the lineage of the upstream it is made of.
+    A file of maps counts by its content, and so does a checkpoint of s3prl's; maps that are still to be made count by
+    the lineage of the upstream they are made of. What is not pre-trained changes with model and pre-training as well:
+    it stands in the table of those that are, and is timed against one of them.
     """
     resolved = study.resolved()
-    parts = [study.upstream, resolved["model"], by_content(resolved["attention"]), resolved["pretrain"]]
+    parts = [study.label, resolved["model"], by_content(resolved["attention"]), resolved["pretrain"]]
+    parts += [resolved["checkpoint"]] if "checkpoint" in resolved else []
     source = source_of_maps(study)
     if source is not None:
         parts += [lineage(source, speech, seed), mean_maps.VERSION]
@@ -75,7 +80,9 @@ def lineage(study: Study, speech: Speech, seed: int) -> str:
 
 def source_of_maps(study: Study) -> Study | None:
     """The study of the upstream whose trained maps this one asks for: the same settings, its own attention."""
-    name = "" if study.upstream == MEL else entry(study.upstream).info.needs_maps_of(study.recipe.attention)
+    if not is_pretrained(study.upstream):
+        return None
+    name = entry(study.upstream).info.needs_maps_of(study.recipe.attention)
     if not name:
         return None
     attention = load_recipe(name, study.recipe.preset).attention
@@ -87,18 +94,32 @@ def prepare(study: Study, speech: Speech, tasks: Sequence[str], seed: int, out: 
     expert, done = frozen_upstream(study, speech, seed, out, device)
     utterances = needed(tasks, speech.probing, study)
     key = states_key(study.upstream, expert, speech.probing, study.probe.states_dtype)
-    cached = cached_states(expert, utterances, key, device)
+    most_s = batch_s(study.upstream)
+    cached = cached_states(expert, utterances, key, device, max_batch_s=most_s)
     parameters = sum(parameter.numel() for parameter in expert.parameters())
-    lengths = padding(length_batches(utterances, MAX_BATCH_S))
+    lengths = padding(length_batches(utterances, most_s))
     return Prepared(done, parameters, cached.store, cached.extraction_s, cached.num_extracted, lengths)
+
+
+def batch_s(upstream: str) -> float:
+    """Seconds of audio, padding included, that an upstream encodes at once.
+
+    s3prl's encode one utterance at a time: beside a longer one ``s3prl:mel`` gives other values for most frames,
+    Mockingjay for the last ones, and the frames of ``s3prl:fbank`` go on into the padding. Which utterances share a
+    batch hangs on what the cache holds already, so that scores would not be reproducible.
+    """
+    return 0.0 if is_foreign(upstream) else MAX_BATCH_S
 
 
 def frozen_upstream(
     study: Study, speech: Speech, seed: int, out: Path, device: str
 ) -> tuple[UpstreamBase, Pretrained | None]:
-    """The upstream that a study probes, pre-trained unless ``out`` has it; ``mel`` is fitted only."""
+    """The upstream that a study probes, pre-trained unless ``out`` has it; ``mel`` is fitted only, s3prl's come as they
+    are."""
     if study.upstream == MEL:
         return _mel(speech.pretraining, study.recipe.model.num_mels), None
+    if is_foreign(study.upstream):
+        return load_foreign(parse(study.upstream)), None
     done = _pretrained(study, speech, seed, out, device)
     return load(study.upstream, done.checkpoint, long_input="windows"), done
 
@@ -107,11 +128,13 @@ def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) 
     """What decides the hidden states of an upstream on a corpus."""
     if upstream == MEL:
         options = {"num_mels": expert.log_mel.num_mels}
+    elif is_foreign(upstream):  # not all that decides their states need be among their weights
+        options = {"checkpoint": parse(upstream).checkpoint, "s3prl": s3prl_version()}
     else:
         options = {**asdict(expert.options), **asdict(expert.own_options)}
         options.pop("maps", None)  # a path; the maps that came from it are among the weights
     return Key(
-        upstream=upstream,
+        upstream=parse(upstream).label if is_foreign(upstream) else upstream,
         weights=weights_digest(expert),
         options=options,
         source=source_hash(upstream),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .names import is_foreign
 from .plain import texts
 from .settings import load_study
 from .sources import source_hash, task_hash
@@ -18,7 +19,7 @@ OPTIONS = {"data.corpus": "--corpus", "data.root": "--root"}  # shorter than as 
 def command(cell: Mapping[str, Any], out: Path) -> str:
     """The shell command. With two seeds it makes the other cells of these seeds as well."""
     key, changed = cell["cell"], dict(cell["difference"] or {})
-    words = ["--preset", key["preset"], "--upstream", key["upstream"], "--downstream", key["downstream"]]
+    words = ["--preset", key["preset"], "--upstream", _upstream(cell), "--downstream", key["downstream"]]
     words += ["--seed", *map(str, dict.fromkeys([key["seed"], key["probe_seed"]]))]
     for name, option in OPTIONS.items():
         if changed.get(name) is not None:
@@ -27,6 +28,12 @@ def command(cell: Mapping[str, Any], out: Path) -> str:
     words += ["--device", device] if device not in (None, "cpu") else []
     words += ["--out", str(out), *overrides(changed)]
     return shlex.join(["python", "run_benchmark.py", *words])
+
+
+def _upstream(cell: Mapping[str, Any]) -> str:
+    """As it is asked for: of s3prl's, with the path of the checkpoint."""
+    name = cell["cell"]["upstream"]
+    return (cell["config"] or {}).get("upstream", name) if is_foreign(name) else name
 
 
 def overrides(changed: Mapping[str, Any]) -> list[str]:
@@ -39,7 +46,7 @@ def obstacles(cell: Mapping[str, Any]) -> list[str]:
     key, upstream, task = cell["cell"], cell["upstream"] or {}, cell["task"] or {}
     found = []
     try:
-        study = load_study(key["upstream"], key["preset"], overrides(cell["difference"] or {}))
+        study = load_study(_upstream(cell), key["preset"], overrides(cell["difference"] or {}))
         now = json.loads(json.dumps(study.resolved()))
         keys = sorted(texts(now).items() ^ texts(cell["config"]).items())
         if keys:

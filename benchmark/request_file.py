@@ -38,7 +38,7 @@ class Journal:
             "refused": sorted(plan.refused),
             "cells": [
                 {
-                    "upstream": cell.study.upstream,
+                    "upstream": cell.study.label,
                     "downstream": cell.task,
                     "seed": cell.seed,
                     "probe_seed": cell.probe_seed,

@@ -35,7 +35,7 @@ NULL_WHEN_OK = (
     "pretrain",
     "time",
     "memory",
-)  # the mel row is not pre-trained; a cell may be written before it is timed
+)  # mel and s3prl's upstreams are not pre-trained; a cell may be written before it is timed
 NEVER_NULL = ("cell", "environment")  # a failed cell may lack every other section
 
 
@@ -126,9 +126,9 @@ def cell_path(out: Path, cell_key: Mapping, digest: str) -> Path:
     """Where the cell goes: ``out/cells/<corpus>/<preset>/<upstream>--<downstream>--seed<seed>.<probe_seed>--<digest>
     .json``, each name percent-encoded where a file system might refuse it (``s3prl:fbank`` becomes ``s3prl%3Afbank``).
     """
-    safe = {key: _safe(str(value)) for key, value in cell_key.items()}
+    safe = {key: safe_name(str(value)) for key, value in cell_key.items()}
     seeds = f"seed{safe['seed']}.{safe['probe_seed']}"
-    name = f"{safe['upstream']}--{safe['downstream']}--{seeds}--{_safe(digest)}.json"
+    name = f"{safe['upstream']}--{safe['downstream']}--{seeds}--{safe_name(digest)}.json"
     return out / "cells" / safe["corpus"] / safe["preset"] / name
 
 
@@ -157,7 +157,8 @@ def _upgraded(cell: dict) -> dict:
     return {**cell, "schema": SCHEMA, "cell": key, "probe": told if cell.get("status") == "ok" else probe}
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """``name``, percent-encoded where a file system might refuse it."""
     assert name, "a cell needs a name in every field"
     encoded = quote(name, safe=" +,=@")
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded  # neither hidden, nor "..", on any system

@@ -15,12 +15,15 @@ Spread = tuple[float, float, float]  # median, first quartile, third quartile
 
 
 def row_times(group: Sequence[dict]) -> dict[str, Any]:
-    """The row's fields on time. Rounds of all seeds are pooled; a measurement that several cells share counts once."""
+    """The row's fields on time. Rounds of all seeds are pooled; a measurement that several cells share counts once.
+
+    What was timed as a whole, from the waveform on, has its ratio and its real-time factor from that alone.
+    """
     times = _measurements(group)
     lengths_s = {length_s: phase for length_s, phase in _inference(times).items() if length_s <= INFERENCE_LENGTH_S}
     length_s = max(lengths_s, default=0.0)
     inference = lengths_s.get(length_s, "")
-    features, encoder = _seconds_per_audio_s(times, "features"), _seconds_per_audio_s(times, inference)
+    features, encoder = _features(times), _seconds_per_audio_s(times, inference)
     if encoder is None and (group[0]["upstream"] or {}).get("parameters") == 0:
         encoder = 0.0  # no parameters, no encoder
     return {
@@ -38,7 +41,7 @@ def real_time_factors(group: Sequence[dict]) -> dict[float, float]:
     """Seconds of computing (features and encoder) per second of audio, by the utterance length in seconds at which
     inference was timed. Features are timed at one length, since their cost grows with it."""
     times = _measurements(group)
-    features = _seconds_per_audio_s(times, "features")
+    features = _features(times)
     encoder = {length_s: _seconds_per_audio_s(times, phase) for length_s, phase in sorted(_inference(times).items())}
     if features is None:
         return {}
@@ -49,12 +52,18 @@ def _measurements(group: Sequence[dict]) -> list[dict]:
     return list({text(cell["time"]["phases"]): cell["time"] for cell in group if cell["time"]}.values())
 
 
+def _features(times: list[dict]) -> float | None:
+    """Seconds of features per second of audio; 0 where they were timed with the rest."""
+    whole = any(phase.startswith("whole_") for phase in _inference(times).values())
+    return 0.0 if whole else _seconds_per_audio_s(times, "features")
+
+
 def _inference(times: list[dict]) -> dict[float, str]:
-    """The phases of inference, by utterance length in seconds."""
+    """The phases of inference, of the encoder or of the whole upstream, by utterance length in seconds."""
     found = {}
     for time in times:
         for phase in time["phases"]:
-            match = re.fullmatch(r"inference_(\d+(?:\.\d+)?)s", phase)
+            match = re.fullmatch(r"(?:inference|whole)_(\d+(?:\.\d+)?)s", phase)
             if match:
                 found[float(match[1])] = phase
     return found

@@ -12,9 +12,9 @@ from .seeds import pair, sort_seeds
 from .statistics import clustered_interval
 
 PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
-OWN_SECTIONS = frozenset({"upstream", "attention"})  # sections of the configuration in which rows of a table may differ
+OWN_SECTIONS = frozenset({"attention", "checkpoint"})  # of the configuration, in which rows of a table may differ
 TASK_CODE = "task.source_hash"
-PLACES = frozenset({"data.root", "data.alignments", "seed"})  # what the fingerprint of the data, or the row, stands for
+PLACES = frozenset({"data.root", "data.alignments", "seed", "upstream"})  # what a fingerprint, or the row, stands for
 
 Group = list[dict]  # the cells of a row: one for each pair of seeds
 

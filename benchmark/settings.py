@@ -8,7 +8,8 @@ from typing import Any
 from ..downstream.probe import ProbeSettings
 from ..recipes.config import Recipe, load_recipe, parse_overrides, sections
 from ..upstream.options import typed
-from .names import BASELINE, MEL
+from ..upstream.s3prl_upstreams import parse
+from .names import BASELINE, is_foreign, is_pretrained
 from .plain import flat
 
 
@@ -40,23 +41,34 @@ class TimingSettings:
 
 @dataclass(frozen=True)
 class Study:
-    """One upstream's share of a benchmark run; ``recipe`` of ``mel`` is that of the baseline, for its data."""
+    """One upstream's share of a benchmark run; ``recipe`` of what is not pre-trained is that of the baseline, for its
+    data, and for the baseline that it is timed against."""
 
     upstream: str
     recipe: Recipe
     probe: ProbeSettings
     timing: TimingSettings
 
+    @property
+    def label(self) -> str:
+        """What tables and result files call the upstream: its name; of s3prl's the checkpoint without its folders."""
+        return parse(self.upstream).label if is_foreign(self.upstream) else self.upstream
+
     def resolved(self) -> dict[str, Any]:
         """As plain values, section by section."""
-        own = {"upstream": self.upstream, "attention": {} if self.upstream == MEL else self.recipe.attention}
+        own: dict[str, Any] = {"upstream": self.upstream}
+        own["attention"] = self.recipe.attention if is_pretrained(self.upstream) else {}
+        checkpoint = parse(self.upstream).checkpoint if is_foreign(self.upstream) else None
+        if checkpoint is not None:
+            own["checkpoint"] = checkpoint
         return {**self.recipe.resolved(), **own, "probe": asdict(self.probe), "timing": asdict(self.timing)}
 
 
 def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Study:
     """The checked configuration of one upstream; every mistake of a section is told at once."""
-    encoder = BASELINE if upstream == MEL else upstream
-    if upstream in (MEL, BASELINE):  # they have no attention options, and come along whether asked for or not
+    upstream = parse(upstream).text if is_foreign(upstream) else upstream
+    encoder = upstream if is_pretrained(upstream) else BASELINE
+    if encoder == BASELINE:  # these have no attention options, and some come along whether asked for or not
         own = parse_overrides(overrides).get("attention", {})
         overrides = [text for text in overrides if text.partition("=")[0].removeprefix("attention.") not in own]
     recipe = load_recipe(encoder, preset, overrides)
@@ -83,6 +95,6 @@ def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[
 def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
     """Refuse an ``attention.`` option that only upstreams without options could have taken."""
     wanted = parse_overrides(overrides).get("attention", {})
-    takers = [name for name in upstreams if name not in (MEL, BASELINE)]
+    takers = [name for name in upstreams if is_pretrained(name) and name != BASELINE]
     if wanted and not takers:
         raise ValueError(f"{', '.join(upstreams)} has no attention options: leave out attention.{next(iter(wanted))}")

@@ -17,16 +17,22 @@ import yaml
 
 from ..downstream import TASKS, config_path
 from ..upstream.plugins import HOME, UPSTREAMS
+from ..upstream.s3prl_upstreams import s3prl_version
+from .names import is_foreign
 
 PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain"))
 PROBE = f"{HOME}.downstream.probe"
+LOADING = tuple(f"{HOME}.upstream.{name}" for name in ("s3prl_compat", "s3prl_upstreams"))
 SILENT = (tokenize.ENCODING, tokenize.COMMENT, tokenize.NL)
 LAYOUT = {tokenize.NEWLINE: "\n", tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.ENDMARKER: ""}
 
 
 @cache
 def source_hash(upstream_name: str) -> str:
-    """12 digits that change with the upstream's own code, the shared encoder, or the pre-training."""
+    """12 digits that change with the upstream's own code, the shared encoder, or the pre-training; of s3prl's upstreams
+    with s3prl's version and with how they are loaded."""
+    if is_foreign(upstream_name):
+        return _digest(LOADING, s3prl_version())
     own = UPSTREAMS.packages.get(upstream_name, f"{HOME}.upstream.{upstream_name}")
     within = (f"{HOME}.upstream", own)
     roots = [f"{own}.expert", f"{own}.attention"] if upstream_name in UPSTREAMS.names() else [own]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..recipes.pretrain import read_log
 from .durations import told
-from .names import MEL
+from .names import is_pretrained
 from .request_file import FILE, is_running, read_request
 from .result_files import NoCell, read_cell, read_cells
 
@@ -169,7 +169,7 @@ def _left(missing: list[dict[str, Any]], found: list[dict[str, Any]], running: M
             unknown += 1
     for key in {(cell["upstream"], cell["seed"]) for cell in missing} - extractions.keys():
         total_s += _alike(key, extractions)
-        if key[0] != MEL:
+        if is_pretrained(key[0]):
             total_s += running[key] if key in running else _alike(key, trainings)
     short = f", without the probes of {unknown} cells on tasks of which none is finished" if unknown else ""
     return f"about {told(total_s)}, by what the finished cells took{short}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..recipes.corpora import Corpus, FrameStore, cache_dir
 from .attention import mean_maps
 from .cell import Cell
-from .names import BASELINE, MEL
+from .names import BASELINE, MEL, is_pretrained
 from .plan import Plan
 from .prepare import lineage, source_of_maps
 from .settings import Study
@@ -62,7 +62,7 @@ def steps_of(plan: Plan, cells: Iterable[Cell]) -> dict[Path, tuple[Step, ...]]:
     def steps(cell: Cell) -> tuple[Step, ...]:
         name, seed = cell.study.upstream, cell.seed
         clocked = () if timed(name) else tuple(Step("timing", other) for other in dict.fromkeys((MEL, BASELINE, name)))
-        weights = () if name == MEL else trained(name, seed)
+        weights = trained(name, seed) if is_pretrained(name) else ()
         last = (Step("extraction", name, seed), Step("probe", name, seed, cell.task, cell.probe_seed))
         return (*clocked, *(log_mel() if weights or name == MEL else ()), *weights, *last)
 

@@ -3,20 +3,30 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..upstream.s3prl_upstreams import load_foreign, parse
 from .lane import exclusive_lane
-from .memory import peak_memory
-from .names import BASELINE, MEL
-from .result_files import write_atomically
+from .memory import Memory, peak_memory
+from .names import BASELINE, MEL, is_foreign, is_pretrained
+from .result_files import safe_name, write_atomically
 from .settings import Study
 from .sources import source_hash
 from .timing import Samples, measure_interleaved
-from .workloads import FEATURES_S, encoder_for, features, inference, stacked_frames, train_step
+from .workloads import (
+    FEATURES_S,
+    encoder_for,
+    features,
+    inference,
+    stacked_frames,
+    train_step,
+    whole,
+    whole_baseline,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +38,9 @@ def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
     resolved = study.resolved()
     attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
     parts = [resolved["model"], attention, resolved["timing"], resolved["pretrain"]]
+    parts += [resolved["checkpoint"]] if "checkpoint" in resolved else []
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
-    return out / "timing" / f"{study.upstream}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    return out / "timing" / f"{safe_name(study.label)}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
 
 
 def read_record(path: Path) -> Record | None:
@@ -46,14 +57,20 @@ def time_upstreams(
 ) -> None:
     """Time the upstreams and the baseline in one exclusive, interleaved run and write a record for each.
 
-    ``studies`` must hold the baseline; ``mel`` in it has no encoder, so that only the features count for it.
+    ``studies`` must hold the baseline; ``mel`` in it has no encoder, so that only the features count for it. s3prl's
+    upstreams cannot be cut into features and encoder: they are timed as a whole, beside the whole of the baseline. One
+    that cannot be loaded gets no record, so that the next run tries again: a network may be there then.
     """
     where = torch.device(device)
-    encoders = [name for name in studies if name != MEL]
+    encoders = [name for name in studies if is_pretrained(name)]
     timing = studies[BASELINE].timing
-    memory = {name: _memory(name, studies[name], threads, device, overrides) for name in encoders}
-    logger.info("timing %s with %d threads", ", ".join(encoders), threads)
     errors: dict[str, str] = {}
+    wholes = _built(filter(is_foreign, studies), errors, lambda name: load_foreign(parse(name)).to(where))
+    timed = [*encoders, *wholes]
+    if all(read_record(paths[name]) is not None for name in (*timed, MEL) if name in studies):
+        return  # nothing but what could not be loaded was missing
+    memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
+    logger.info("timing %s with %d threads", ", ".join(timed), threads)
     measured: dict[str, dict[str, Samples]] = {}
 
     def measure(title: str, cases: dict[str, Callable[[], None]]) -> None:
@@ -72,12 +89,19 @@ def time_upstreams(
         for length in timing.lengths_s:
             measure(f"inference_{length:g}s", {name: cases[length] for name, cases in built.items()})
         del built
+        if wholes:
+            wholes[BASELINE] = whole_baseline(studies[BASELINE].recipe, max(timing.lengths_s), where)
+        for length in timing.lengths_s if wholes else ():
+            measure(f"whole_{length:g}s", {name: whole(each, length, where) for name, each in wholes.items()})
+        del wholes
         measure("train_step", _built(encoders, errors, lambda name: train_step(studies[name].recipe, timing, where)))
     for name, study in studies.items():
+        if is_foreign(name) and name not in timed:
+            continue
         record = {
             "time": {
                 "baseline": BASELINE,
-                "interleaved_with": encoders,
+                "interleaved_with": timed,
                 "threads": threads,
                 "setting": {"device": device, **study.resolved()["timing"]},
                 "phases": _phases(name, measured),
@@ -88,7 +112,7 @@ def time_upstreams(
         write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> dict[str, int] | None:
+def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> Memory | None:
     try:
         return peak_memory(name, study.recipe.preset, overrides, threads, device)
     except Exception as error:  # a number less on the leaderboard, no reason to end the run
@@ -96,7 +120,7 @@ def _memory(name: str, study: Study, threads: int, device: str, overrides: Seque
         return None
 
 
-def _built(names: Sequence[str], errors: dict[str, str], build: Callable[[str], Any]) -> dict[str, Any]:
+def _built(names: Iterable[str], errors: dict[str, str], build: Callable[[str], Any]) -> dict[str, Any]:
     """What ``build`` makes for each name; a failure is noted and leaves the others alone."""
     built = {}
     for name in names:
@@ -117,13 +141,15 @@ def _lengths(study: Study, device: torch.device) -> dict[float, Callable[[], Non
 def _phases(name: str, measured: dict[str, dict[str, Samples]]) -> dict[str, Any]:
     phases = {}
     for title, samples in measured.items():
+        if title.startswith("whole_") != is_foreign(name):
+            continue
         own = samples.get(MEL if title == "features" else name)
         if own is None or own.error:
             continue
         base = samples.get(BASELINE)
         audio_s = FEATURES_S if title == "features" else None
-        if title.startswith("inference_"):
-            audio_s = float(title.removeprefix("inference_").removesuffix("s"))
+        if title.startswith(("inference_", "whole_")):
+            audio_s = float(title.partition("_")[2].removesuffix("s"))
         phases[title] = {
             "audio_s": audio_s,
             "samples_s": list(own.samples_s),

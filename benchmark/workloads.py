@@ -1,8 +1,8 @@
-"""What the timing lane times: one encoder's inference, one training step, the features."""
+"""What the timing lane times: one encoder's inference, one training step, the features; or an upstream as a whole."""
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..recipes.config import PretrainConfig, Recipe
 from ..recipes.objective import ReconstructionHead, mask_spans, masked_l1
+from ..upstream import load
 from ..upstream.contract import entry
 from ..upstream.encoder import Encoder
 from ..upstream.expert import build_encoder
@@ -46,6 +47,26 @@ def inference(encoder: nn.Module, num_frames: int, input_dim: int, device: torch
         wait(device)
 
     return run
+
+
+def whole(upstream: Callable[[list[Tensor]], object], seconds: float, device: torch.device) -> Callable[[], None]:
+    """Encode one utterance from the waveform on: features and encoder, as s3prl calls an upstream."""
+    wave = 0.1 * torch.randn(round(seconds * SAMPLE_RATE_HZ), device=device)
+
+    def run() -> None:
+        with torch.inference_mode():
+            upstream([wave])
+        wait(device)
+
+    return run
+
+
+def whole_baseline(recipe: Recipe, longest_s: float, device: torch.device) -> nn.Module:
+    """The recipe's upstream with random weights, in evaluation, for utterances of up to ``longest_s``."""
+    torch.manual_seed(0)
+    longest = stacked_frames(longest_s, recipe.model.stack)
+    model = replace(recipe.model, max_frames=max(recipe.model.max_frames, longest))
+    return load(recipe.upstream, **asdict(model), **recipe.attention).eval().to(device)
 
 
 def train_step(recipe: Recipe, timing: TimingSettings, device: torch.device) -> Callable[[], None]:

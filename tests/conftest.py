@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
+from s3prl_attention.upstream import s3prl_compat
+from s3prl_fixtures import Hub, make_hub
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -49,3 +51,11 @@ def s3prl_hub() -> ModuleType:
         register()
         importlib.import_module("s3prl.nn")
         return importlib.import_module("s3prl.hub")
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A made-up ``s3prl.hub``, so that the real one need not be imported."""
+    found = make_hub()
+    monkeypatch.setattr(s3prl_compat, "import_hub", lambda: found)
+    return found

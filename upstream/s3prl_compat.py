@@ -2,8 +2,9 @@
 
 ``import s3prl.hub`` wants ``torchaudio.set_audio_backend`` and ``torchaudio.sox_effects`` (gone in torchaudio 2.9) and
 ``huggingface_hub.HfFolder`` and ``Repository`` (gone in huggingface_hub 1.0); to resume, ``s3prl.run_downstream`` loads
-an ``argparse.Namespace``, which torch 2.6 refuses unless it is called safe. When s3prl needs this module no longer,
-``supply_missing`` returns an empty list, and it can go.
+an ``argparse.Namespace``, which torch 2.6 refuses unless it is called safe. From Python 3.12 on ``distutils`` is there
+only where setuptools is. When s3prl needs this module no longer, ``supply_missing`` returns an empty list, and it can
+go.
 """
 
 import argparse
@@ -38,6 +39,11 @@ def supply_missing() -> list[str]:
             body = {method: raising if method == "__init__" else staticmethod(raising) for method in methods}
             setattr(huggingface_hub, name, type(name, (), body))
             supplied.append(f"huggingface_hub.{name}")
+    if "distutils" not in sys.modules and importlib.util.find_spec("distutils") is None:
+        distutils, util = ModuleType("distutils"), ModuleType("distutils.util")
+        distutils.util, util.strtobool = util, _strtobool  # type: ignore[attr-defined]  # a module takes any attribute
+        sys.modules |= {"distutils": distutils, "distutils.util": util}
+        supplied.append("distutils.util.strtobool")
     if argparse.Namespace not in torch.serialization.get_safe_globals():
         torch.serialization.add_safe_globals([argparse.Namespace])
         supplied.append("argparse.Namespace as safe to unpickle")
@@ -53,6 +59,16 @@ def import_hub() -> ModuleType:
 def _choose_no_backend(backend: str | None) -> None:
     """What ``set_audio_backend`` did before it went: nothing, since torchaudio chooses by itself."""
     del backend
+
+
+def _strtobool(value: str) -> int:
+    """1 for what says yes, 0 for what says no."""
+    known = dict.fromkeys(("y", "yes", "t", "true", "on", "1"), 1) | dict.fromkeys(
+        ("n", "no", "f", "false", "off", "0"), 0
+    )
+    if value.lower() not in known:
+        raise ValueError(f"{value!r} is neither yes nor no: write True or False")
+    return known[value.lower()]
 
 
 def _gone(what: str, where: str) -> Callable[..., NoReturn]:

@@ -25,10 +25,10 @@ from . import load
 from .plugins import TASKS, UPSTREAMS
 from .registry import close
 from .s3prl_compat import import_hub
+from .s3prl_upstreams import PREFIX as THEIRS
 
-PREFIX = "attention_"  # of a name of ours that s3prl has, in s3prl
+OURS = "attention_"  # before a name of ours that s3prl has, in s3prl
 LOCAL = "_local"  # s3prl's ending of the functions that need a checkpoint
-THEIRS = "s3prl:"  # before a name, in our commands: s3prl's own
 Build = Callable[..., UpstreamBase]
 
 
@@ -104,10 +104,10 @@ class _Entry:
 
 def _free(name: str, theirs: set[str], endings: Sequence[str] = ("",)) -> str:
     """``name``, or with a prefix where s3prl has it (with one of the ``endings``)."""
-    for called in (name, PREFIX + name):
+    for called in (name, OURS + name):
         if theirs.isdisjoint(called + ending for ending in endings):
             return called
-    raise ValueError(f"s3prl has both {name!r} and {PREFIX + name!r}: give ours another name to register it")
+    raise ValueError(f"s3prl has both {name!r} and {OURS + name!r}: give ours another name to register it")
 
 
 def _register_tasks() -> dict[str, str]:

@@ -116,3 +116,21 @@ def test_the_arguments_of_a_run_can_be_loaded_again(gone, tmp_path):
 def test_the_hub_can_be_imported(s3prl_hub):
     assert s3prl_compat.import_hub() is s3prl_hub
     assert supply_missing() == []
+
+
+def test_python_without_distutils_gets_the_one_function_that_s3prl_takes_of_it(there, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "distutils"]:
+        monkeypatch.delitem(sys.modules, name)
+    find = importlib.util.find_spec
+    absent = ("distutils", "distutils.util")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else find(name, *rest))
+    try:
+        assert supply_missing() == ["distutils.util.strtobool"]
+        assert supply_missing() == []
+        strtobool = importlib.import_module("distutils.util").strtobool
+        assert [strtobool(word) for word in ("True", "yes", "1", "False", "off")] == [1, 1, 1, 0, 0]
+        with pytest.raises(ValueError, match="'maybe' is neither yes nor no"):
+            strtobool("maybe")
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
