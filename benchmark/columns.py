@@ -71,7 +71,12 @@ COLUMNS = (
     Column("loss", lambda r: number(r.pretrain_loss), "masked-L1 loss of pre-training on held-out data", 9),
     Column("pretrain s", lambda r: number(r.pretrain_s), "wall-clock seconds of pre-training (not interleaved)", 6),
     Column("train x", lambda r: _ratio(r.train_ratio), "time of a training step, as a ratio to the baseline", 2),
-    Column("infer x", lambda r: _ratio(r.inference_ratio), "time of encoder inference, as a ratio to the baseline", 2),
+    Column(
+        "infer x",
+        lambda r: _ratio(r.inference_ratio),
+        f"time of encoder inference, as a ratio to the baseline; of `{PREFIX}` rows of all, from waveforms on",
+        2,
+    ),
     Column(
         "RTF",
         lambda r: number(r.real_time_factor),

@@ -48,6 +48,7 @@ class Study:
     recipe: Recipe
     probe: ProbeSettings
     timing: TimingSettings
+    checkpoint: str | None = None  # of an upstream of s3prl's: what told it from others when the study was loaded
 
     @property
     def label(self) -> str:
@@ -58,9 +59,8 @@ class Study:
         """As plain values, section by section."""
         own: dict[str, Any] = {"upstream": self.upstream}
         own["attention"] = self.recipe.attention if is_pretrained(self.upstream) else {}
-        checkpoint = parse(self.upstream).checkpoint if is_foreign(self.upstream) else None
-        if checkpoint is not None:
-            own["checkpoint"] = checkpoint
+        if self.checkpoint is not None:
+            own["checkpoint"] = self.checkpoint
         return {**self.recipe.resolved(), **own, "probe": asdict(self.probe), "timing": asdict(self.timing)}
 
 
@@ -78,6 +78,7 @@ def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Stu
         recipe=recipe,
         probe=typed(ProbeSettings, merged.get("probe", {}), "probe"),
         timing=typed(TimingSettings, merged.get("timing", {}), "timing"),
+        checkpoint=parse(upstream).checkpoint if is_foreign(upstream) else None,
     )
 
 

@@ -1,6 +1,6 @@
 """A fingerprint of the code behind a number, so that no result outlives a change of what made it.
 
-Only modules that are imported count, and of them neither comments nor docstrings: to explain is not to change.
+Only modules that an import names count, and of them neither comments nor docstrings: to explain is not to change.
 """
 
 import ast
@@ -8,8 +8,7 @@ import hashlib
 import importlib.util
 import io
 import tokenize
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,13 +17,12 @@ import yaml
 from ..downstream import TASKS, config_path
 from ..upstream.plugins import HOME, UPSTREAMS
 from ..upstream.s3prl_upstreams import s3prl_version
-from .names import is_foreign
+from .names import MEL, is_foreign
 
 PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain"))
-PROBE = f"{HOME}.downstream.probe"
+PROBE, PRODUCTS = f"{HOME}.downstream.probe", f"{HOME}.upstream.kernels.onednn"
+THEIR_FORM = f"{HOME}.downstream.s3prl_"
 LOADING = tuple(f"{HOME}.upstream.{name}" for name in ("s3prl_compat", "s3prl_upstreams"))
-SILENT = (tokenize.ENCODING, tokenize.COMMENT, tokenize.NL)
-LAYOUT = {tokenize.NEWLINE: "\n", tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.ENDMARKER: ""}
 
 
 @cache
@@ -33,6 +31,8 @@ def source_hash(upstream_name: str) -> str:
     with s3prl's version and with how they are loaded."""
     if is_foreign(upstream_name):
         return _digest(LOADING, s3prl_version())
+    if upstream_name != MEL:
+        UPSTREAMS.check(upstream_name)
     own = UPSTREAMS.packages.get(upstream_name, f"{HOME}.upstream.{upstream_name}")
     within = (f"{HOME}.upstream", own)
     roots = [f"{own}.expert", f"{own}.attention"] if upstream_name in UPSTREAMS.names() else [own]
@@ -41,10 +41,12 @@ def source_hash(upstream_name: str) -> str:
 
 @cache
 def task_hash(task: str) -> str:
-    """12 digits that change with the task's own code and options, or with the code of the probe."""
-    within = (f"{HOME}.downstream", TASKS.packages[task])
+    """12 digits that change with the task's own code and options, or with the code of the probe; not with s3prl's form
+    of a task, which no cell runs."""
+    own = TASKS.packages[TASKS.check(task)]
     options = yaml.safe_load(config_path(task).read_text(encoding="utf-8"))["downstream_expert"]
-    return _digest(imported([f"{TASKS.packages[task]}.expert", PROBE], within), repr(options))
+    modules = imported([f"{own}.expert", PROBE, PRODUCTS], (f"{HOME}.downstream", own, PRODUCTS))
+    return _digest({module for module in modules if not module.startswith(THEIR_FORM)}, repr(options))
 
 
 def imported(modules: Iterable[str], within: tuple[str, ...]) -> set[str]:
@@ -61,19 +63,28 @@ def imported(modules: Iterable[str], within: tuple[str, ...]) -> set[str]:
 
 @cache
 def code(path: Path) -> str:
-    """The code in a file without comments, docstrings and blank lines."""
-    lines = io.StringIO(path.read_text(encoding="utf-8"))
-    tokens = deque(token for token in tokenize.generate_tokens(lines.readline) if token.type not in SILENT)
-    words: list[str] = []
-    line_begins = True
-    while tokens:
-        token = tokens.popleft()
-        if line_begins and token.type == tokenize.STRING and tokens[0].type == tokenize.NEWLINE:
-            tokens.popleft()  # a docstring and the end of its line
-            continue
-        words.append(LAYOUT.get(token.type, token.string))
-        line_begins = token.type in LAYOUT
-    return "".join(words)  # f-strings are one token or several, as Python will have it
+    """The lines of a file without comments, docstrings, blank lines and what stands behind the last word."""
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for first, last in reversed(list(_told(text))):
+        (row, column), (end_row, end_column) = first, last
+        lines[row - 1 : end_row] = [lines[row - 1][:column] + lines[end_row - 1][end_column:]]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _told(text: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where comments and docstrings begin and end, as (line from 1, column from 0), one after the other."""
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    words = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
+    ends = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    docstrings = {
+        word.start
+        for before, word, after in zip([None, *words], words, words[1:], strict=False)
+        if word.type == tokenize.STRING and after.type == tokenize.NEWLINE and (before is None or before.type in ends)
+    }
+    for token in tokens:
+        if token.type == tokenize.COMMENT or (token.start in docstrings and token.type == tokenize.STRING):
+            yield token.start, token.end
 
 
 @cache

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from ..upstream.registry import nearest
-from ..upstream.s3prl_hub import THEIRS, Registered, register, upstream_in_s3prl
+from ..upstream.s3prl_hub import Registered, register, upstream_in_s3prl
+from ..upstream.s3prl_upstreams import PREFIX
 from . import config_path, load
 
 log = logging.getLogger(__name__)
@@ -87,11 +88,11 @@ def _task(asked: str, registered: Registered) -> tuple[str | None, str]:
         name = asked if asked in registered.tasks else by_theirs[asked]
         load(name)
         return name, registered.tasks[name]
-    name = asked.removeprefix(THEIRS)
+    name = asked.removeprefix(PREFIX)
     folders = importlib.import_module("s3prl.downstream").__path__
     theirs = sorted(path.parent.name for folder in folders for path in Path(folder).glob("*/expert.py"))
     if name not in theirs:
-        known = theirs if asked.startswith(THEIRS) else list({*registered.tasks, *theirs})
+        known = theirs if asked.startswith(PREFIX) else list({*registered.tasks, *theirs})
         raise ValueError(f"unknown downstream {asked!r}: {nearest(name, known)}")
     return None, name
 

@@ -1,5 +1,7 @@
 """What README and CONTRIBUTING say is true: snippets and commands run as they stand, links lead somewhere."""
 
+import ast
+import importlib.util
 import os
 import re
 import shutil
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 from s3prl_attention import downstream, upstream
 from s3prl_attention.benchmark.cli import _parse
+from s3prl_attention.downstream.run_downstream import completed
 from s3prl_attention.recipes.config import load_recipe, presets
+from s3prl_attention.upstream.s3prl_hub import register
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDERS = ("upstream", "downstream", "benchmark", "recipes")
@@ -44,6 +48,30 @@ def test_commands_of_the_readme_can_be_parsed():
         for name in options.upstream or upstream.names():
             load_recipe(name, options.preset, [text for text in overrides if not text.startswith("probe")])
         assert set(downstream.expand(options.downstream)) <= set(downstream.names())
+
+
+def test_other_commands_of_the_readme_are_understood(s3prl_hub):
+    del s3prl_hub
+    lines = [line.partition("#")[0].split() for block in fences("README.md", "bash") for line in block.splitlines()]
+    modules = {words[2]: words[3:] for words in lines if words[:2] == ["python", "-m"]}
+    assert all(importlib.util.find_spec(module) for module in modules)
+    flags = completed(modules["s3prl_attention.downstream.run_downstream"], register())
+    assert {"fixed_init", "attention_phone_linear"} <= set(flags)
+
+
+def test_the_table_for_people_from_s3prl_has_every_flag():
+    folder = importlib.util.find_spec("s3prl").submodule_search_locations[0]
+    code = ast.parse((Path(folder) / "run_downstream.py").read_text(encoding="utf-8"))
+    calls = [
+        node
+        for node in ast.walk(code)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "parser.add_argument"
+    ]
+    theirs = [[ast.literal_eval(name) for name in call.args] for call in calls]
+    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").partition("## Coming from s3prl")[2]
+    told = set(re.findall(r"`(--?\w+)`", section.partition("\n**")[0]))
+    assert len(theirs) > 25
+    assert [names for names in theirs if not told.intersection(names)] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -8,7 +8,7 @@ from . import names
 from .checks import run_checks
 from .contract import entry
 
-THEIRS = "check-s3prl"
+CHECK_S3PRL = "check-s3prl"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every upstream with its title and order")
     help_theirs = "run what s3prl's own tests ask, through S3PRLUpstream; also takes names of s3prl's hub"
-    for command, told in (("check", "run the conformance suite; exits 1 when a rule is broken"), (THEIRS, help_theirs)):
+    for command, told in (
+        ("check", "run the conformance suite; exits 1 when a rule is broken"),
+        (CHECK_S3PRL, help_theirs),
+    ):
         commands.add_parser(command, help=told).add_argument("names", nargs="+", metavar="NAME")
     options = parser.parse_args(arguments)
     try:
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _suite(command: str) -> Callable[[str], Mapping[str, str]]:
-    if command != THEIRS:
+    if command != CHECK_S3PRL:
         return run_checks
     from .s3prl_checks import run_s3prl_checks  # imports what of s3prl the other commands do without
 

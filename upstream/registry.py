@@ -16,10 +16,10 @@ from types import ModuleType
 
 def nearest(word: str, known: list[str]) -> str:
     """``did you mean 'x'? known: x, y``: the second half of every message about an unknown name."""
-    return f"{close(word, known)} known: {', '.join(sorted(known)) or 'none'}".lstrip()
+    return f"{did_you_mean(word, known)} known: {', '.join(sorted(known)) or 'none'}".lstrip()
 
 
-def close(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
     """``did you mean 'x'?``, or nothing where no known name is near."""
     found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, found))}?" if found else ""

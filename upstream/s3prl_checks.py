@@ -25,6 +25,7 @@ from .contract import entry
 from .findings import close, finding, refuse_broken
 from .s3prl_compat import import_hub
 from .s3prl_hub import register, upstream_in_s3prl
+from .s3prl_upstreams import PREFIX, check, parse
 
 SHORTEST, LONGEST = 800, 16_000  # samples: 0.05 s and 1 s
 BATCHES = ((SHORTEST,), (LONGEST,), (LONGEST, 5_333, SHORTEST), (8_001, 8_001))  # lengths that differ, and equal ones
@@ -59,7 +60,8 @@ def run_s3prl_checks(name: str) -> dict[str, str]:
     """Check -> what is wrong, empty where nothing is; checks of a variant are called ``check[variant]``.
 
     Args:
-        name: an upstream of ours, which is built small, or any name in ``s3prl.hub``; ``s3prl:NAME`` is s3prl's own.
+        name: an upstream of ours, which is built small, or any name in ``s3prl.hub``; ``s3prl:NAME`` or
+            ``s3prl:NAME:CKPT`` is s3prl's own.
 
     The global random states are left as they were.
 
@@ -79,11 +81,15 @@ def run_s3prl_checks(name: str) -> dict[str, str]:
 
 
 def _cases(name: str) -> dict[str, Case]:
-    registered = register()
-    called = upstream_in_s3prl(name, registered)
-    if name not in registered.upstreams:
-        return {"": Case(called, {})}
-    return {found.variant: Case(called, small_sizes(found)) for found in entry(name).variants()}
+    registered = register(tasks=False)
+    if name in registered.upstreams:
+        called = registered.upstreams[name]
+        return {found.variant: Case(called, small_sizes(found)) for found in entry(name).variants()}
+    if not name.startswith(PREFIX):
+        return {"": Case(upstream_in_s3prl(name, registered), {})}
+    wanted = parse(name)
+    check([wanted])
+    return {"": Case(wanted.name, {} if wanted.ckpt is None else {"ckpt": wanted.ckpt})}
 
 
 def _check(run: Callable[[Case], None]) -> Callable[[Case], None]:
@@ -171,9 +177,9 @@ def forward_and_backward(case: Case) -> None:
     """In training, the sum of all hidden states has finite gradients, and not only zeros, at any length and batch."""
     wrapped = case.wrapped.train()
     parameters = {name: weight for name, weight in wrapped.named_parameters() if weight.requires_grad}
-    for batch in (1, 2, 3):
+    between = [torch.randint(SHORTEST, LONGEST + 1, (batch,)).tolist() for batch in (1, 2, 3)]
+    for samples in ([SHORTEST], [LONGEST], [SHORTEST, LONGEST], *between):
         wrapped.zero_grad()
-        samples = torch.randint(SHORTEST, LONGEST + 1, (batch,)).tolist()
         states, _ = _call(wrapped, _waves(samples))
         loss = torch.stack([state.sum() for state in states]).sum()
         where = f"in train mode, with utterances of {', '.join(map(str, samples))} samples"

@@ -23,11 +23,11 @@ from s3prl.upstream.interfaces import UpstreamBase
 
 from . import load
 from .plugins import TASKS, UPSTREAMS
-from .registry import close
+from .registry import did_you_mean
 from .s3prl_compat import import_hub
-from .s3prl_upstreams import PREFIX as THEIRS
+from .s3prl_upstreams import OURS, PREFIX
 
-OURS = "attention_"  # before a name of ours that s3prl has, in s3prl
+OWN = "attention_"  # before a name of ours that s3prl has, in s3prl
 LOCAL = "_local"  # s3prl's ending of the functions that need a checkpoint
 Build = Callable[..., UpstreamBase]
 
@@ -40,8 +40,8 @@ class Registered:
     tasks: dict[str, str]
 
 
-def register() -> Registered:
-    """Add all upstreams to ``s3prl.hub`` and all tasks to ``s3prl.downstream``; to call it again changes nothing.
+def register(tasks: bool = True) -> Registered:
+    """Add all upstreams to ``s3prl.hub``, and with ``tasks`` those to ``s3prl.downstream``; once more changes nothing.
 
     None of them is imported before it is used.
 
@@ -55,7 +55,7 @@ def register() -> Registered:
         for attribute, build in entries(name, called).items():
             if attribute not in vars(hub):
                 setattr(hub, attribute, build)
-    return Registered(known, _register_tasks())
+    return Registered(known, _register_tasks() if tasks else {})
 
 
 def upstream_in_s3prl(name: str, registered: Registered) -> str:
@@ -64,11 +64,11 @@ def upstream_in_s3prl(name: str, registered: Registered) -> str:
     Raises:
         ValueError: where there is none, with the nearest names.
     """
-    hub, asked = import_hub(), name.removeprefix(THEIRS)
+    hub, asked = import_hub(), name.removeprefix(PREFIX)
     called = registered.upstreams.get(name, asked)
     options = [option for option in hub.options() if asked == name or not isinstance(vars(hub)[option], _Entry)]
     if called not in options:
-        near = " ".join([close(asked, options), f"known: {', '.join(registered.upstreams)}"]).lstrip()
+        near = " ".join([did_you_mean(asked, options), f"known: {', '.join(registered.upstreams)}"]).lstrip()
         raise ValueError(f"unknown upstream {name!r}: {near}, and all of s3prl's hub")
     return called
 
@@ -89,6 +89,7 @@ class _Entry:
     def __init__(self, name: str, called: str, needs_ckpt: bool = False) -> None:
         self.name, self.needs_ckpt = name, needs_ckpt
         self.__name__ = called
+        setattr(self, OURS, True)
         weights = "the weights of a checkpoint folder" if needs_ckpt else "random weights, or those of ckpt"
         self.__doc__ = f"The upstream {name} of s3prl-attention, with {weights}."
 
@@ -104,10 +105,10 @@ class _Entry:
 
 def _free(name: str, theirs: set[str], endings: Sequence[str] = ("",)) -> str:
     """``name``, or with a prefix where s3prl has it (with one of the ``endings``)."""
-    for called in (name, OURS + name):
+    for called in (name, OWN + name):
         if theirs.isdisjoint(called + ending for ending in endings):
             return called
-    raise ValueError(f"s3prl has both {name!r} and {OURS + name!r}: give ours another name to register it")
+    raise ValueError(f"s3prl has both {name!r} and {OWN + name!r}: give ours another name to register it")
 
 
 def _register_tasks() -> dict[str, str]:
@@ -115,11 +116,10 @@ def _register_tasks() -> dict[str, str]:
     package = importlib.import_module("s3prl.downstream")
     theirs = {path.stem for folder in package.__path__ for path in Path(folder).iterdir()}  # modules among them
     known = {name: _free(name, theirs) for name in TASKS.names()}
-    finders = [finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)]
-    if not finders:
-        finders = [_TaskFinder()]
-        sys.meta_path[:0] = finders  # before the path finder, which would load the files a second time
-    finders[0].packages = {f"{package.__name__}.{called}": TASKS.packages[name] for name, called in known.items()}
+    finder = next((finder for finder in sys.meta_path if isinstance(finder, _TaskFinder)), _TaskFinder())
+    finder.packages = {f"{package.__name__}.{called}": TASKS.packages[name] for name, called in known.items()}
+    if finder not in sys.meta_path:
+        sys.meta_path.insert(0, finder)  # before the path finder, which would load the files a second time
     return known
 
 

@@ -18,15 +18,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .registry import close
+from .registry import did_you_mean
 
 if TYPE_CHECKING:
     from s3prl.upstream.interfaces import UpstreamBase
 
 PREFIX = "s3prl:"
 ADDRESSES = ("_url", "_gdriveid", "_custom")  # how names end that take what need not be a file; s3prl's convention
+OURS = "of_s3prl_attention"  # an attribute of what we register in the hub
 TAKES_CKPT = ("_local", *ADDRESSES)
-SAMPLE_RATE_HZ = 16_000
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,14 @@ def check(wanted: Sequence[Foreign]) -> None:
     for one in wanted:
         one.path()  # a missing file is told before s3prl is imported, which takes a while
     found = hub()
-    known = sorted(name for name in found.options() if not inspect.isclass(getattr(found, name)))  # Path is no upstream
+    known = sorted(name for name in found.options() if _is_theirs(getattr(found, name)))
     for one in wanted:
         if not one.name:
             raise ValueError(f"{PREFIX} needs a name: {', '.join(known)}")
         if one.name not in known:
-            near = " ".join(filter(None, [close(one.name, known), f"--upstream {PREFIX} lists all {len(known)}"]))
+            near = " ".join(
+                filter(None, [did_you_mean(one.name, known), f"--upstream {PREFIX} lists all {len(known)}"])
+            )
             raise ValueError(f"s3prl has no upstream {one.name!r}: {near}")
         if one.ckpt is None and one.name.endswith(TAKES_CKPT):
             raise ValueError(f"{one.text} needs a checkpoint: name it, {one.text}:CKPT")
@@ -122,6 +124,11 @@ def check(wanted: Sequence[Foreign]) -> None:
             hint = _local_name(one.name, known)
             cure = f", or ask for {PREFIX}{hint}:CKPT" if hint else ""
             raise ValueError(f"{PREFIX}{one.name} would not look at {one.ckpt}: leave the checkpoint out{cure}")
+
+
+def _is_theirs(build: Any) -> bool:
+    """Whether what the hub lists is an upstream (``Path`` is none), and not one that we have registered there."""
+    return not inspect.isclass(build) and not hasattr(build, OURS)
 
 
 def load_foreign(wanted: Foreign) -> UpstreamBase:
@@ -219,6 +226,8 @@ def _told(error: BaseException) -> str:
 
 def _check_states(wanted: Foreign, expert: Any) -> None:
     import torch
+
+    from .features import SAMPLE_RATE_HZ
 
     noise = 0.1 * torch.randn(SAMPLE_RATE_HZ, generator=torch.Generator().manual_seed(0))
     try:

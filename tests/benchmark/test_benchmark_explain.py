@@ -116,6 +116,20 @@ def test_a_change_of_code_or_preset_is_an_obstacle(synthetic_tiny, tmp_path, mon
     assert "it refuses the configuration" in remake.obstacles(found)[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "obstacle"),
+    [
+        ({"cell__upstream": "fixed_inti", "upstream__name": "fixed_inti"}, "unknown upstream 'fixed_inti'"),
+        ({"cell__downstream": "speakers_gone", "task__source_hash": "cccc"}, "unknown downstream 'speakers_gone'"),
+    ],
+)
+def test_a_cell_of_what_is_no_longer_installed_can_be_explained(changes, obstacle, tmp_path):
+    path = save(tmp_path, make_cell(**changes))
+    found = read_cell(path)
+    assert any(obstacle in told for told in remake.obstacles(found))
+    assert obstacle in explain.explain(found, path)
+
+
 def test_cells_are_found_by_a_part_of_their_name(tmp_path):
     done = save(tmp_path, make_cell())
     save(tmp_path, make_cell(cell__seed=1))

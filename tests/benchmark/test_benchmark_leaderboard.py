@@ -127,4 +127,4 @@ def test_the_panels_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_pretraining_that_others_slowed_is_told(seconds, told, tmp_path: Path):
     save(tmp_path, make_cell(pretrain__seconds=seconds))
     page = leaderboard.write(tmp_path).markdown.read_text()
-    assert ("slowed by other programs, so that pretrain s says nothing of fixed_init (2.0 times)" in page) == told
+    assert ("than its steps do in the timing lane: fixed_init (2.0 times). Other programs slowed it" in page) == told

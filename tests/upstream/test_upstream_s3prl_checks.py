@@ -108,6 +108,11 @@ class NaNGradients(Sound):
         return [state + nothing for state in super().states(waves)]
 
 
+class NaNGradientsOfTheShortest(NaNGradients):
+    def states(self, waves):
+        return (super() if max(map(len, waves)) < 1_000 else super(NaNGradients, self)).states(waves)
+
+
 class OverflowsInTraining(Sound):
     def states(self, waves):
         return [state / (0.0 if self.training else 1.0) for state in super().states(waves)]
@@ -161,6 +166,7 @@ MUTANTS = [
     ("forward_and_backward", Detached, "no gradient leads from hidden states to parameters in train mode, with utter"),
     ("forward_and_backward", ZeroGradients, "all gradients are zero in train mode, with utterances of"),
     ("forward_and_backward", NaNGradients, "gradients are not finite in train mode, with utterances of"),
+    ("forward_and_backward", NaNGradientsOfTheShortest, "not finite in train mode, with utterances of 800 samples"),
     ("forward_and_backward", OverflowsInTraining, "the sum of all hidden states is "),
     ("batch_mates", NormalisesTheBatch, "of 16000 samples depends on a batch of (16000, 5333, 800)"),
     ("batch_mates", NormalisesEqualLengths, "of 8001 samples depends on a batch of (8001, 8001)"),
@@ -218,7 +224,15 @@ def test_the_command_checks_and_says_which_rule_is_broken(s3prl_hub, monkeypatch
     assert "FAIL determinism: two evaluations of the same waveforms differ" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["fixed_initt", "s3prl:fixed_init", "s3prl:fbankk"])
-def test_the_command_answers_a_wrong_name_in_one_line(name):
-    with pytest.raises(SystemExit, match=rf"^error: unknown upstream '{name}': .*known: .*, and all of s3prl's hub$"):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fixed_initt", "unknown upstream 'fixed_initt': .*known: .*, and all of s3prl's hub"),
+        ("s3prl:fixed_init", "s3prl has no upstream 'fixed_init': .*--upstream s3prl: lists all [0-9]+"),
+        ("s3prl:fbankk", "s3prl has no upstream 'fbankk': did you mean 'fbank'.*"),
+        ("s3prl:mockingjay_local:gone.ckpt", "there is no checkpoint .*gone.ckpt: name a file that exists, .*"),
+    ],
+)
+def test_the_command_answers_a_wrong_name_in_one_line(name, told):
+    with pytest.raises(SystemExit, match=rf"^error: {told}$"):
         main(["check-s3prl", name])
