@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..upstream.registry import nearest
 from .names import is_foreign
 
 if TYPE_CHECKING:
@@ -114,7 +115,17 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     help_status = "print what is finished, running and missing of the last request in --out; may run beside it"
     only.add_argument("--status", action="store_true", help=help_status)
     overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not is_foreign(word)]
-    return parser.parse_args([word for word in arguments if word not in overrides]), overrides
+    options, unknown = parser.parse_known_args([word for word in arguments if word not in overrides])
+    if unknown:
+        parser.error("; ".join(_unknown(word, sorted(parser._option_string_actions)) for word in unknown))
+    return options, overrides
+
+
+def _unknown(word: str, flags: list[str]) -> str:
+    """What a word of the command line that nobody takes may have been meant to be."""
+    if word.startswith("-"):
+        return f"unknown option {word}: {nearest(word, flags)}"
+    return f"{word!r} belongs to no option: options of the configuration are written section.option=value"
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
         "",
         *(f"  {name:24}{_number(x):>12} -> {_number(y):<12}{_change(x, y)}" for name, (x, y) in moved.items()),
     ]
-    rest = " What only one of the cells tells may differ as well." if unknown else ""
+    rest = " What is not compared may differ as well." if unknown else ""
     return "\n".join([*lines, "", verdict(groups, moved) + rest])
 
 

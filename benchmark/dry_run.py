@@ -19,7 +19,7 @@ from .environment import describe
 from .estimate import ASSUMED, Estimate, estimate
 from .measure import NUM_STEPS, SAMPLE_S
 from .measure_probe import NUM_BATCHES
-from .names import MEL
+from .names import MEL, seeds_text
 from .plan import Plan, Request, make_plan
 from .steps import KINDS, Step, steps_of
 
@@ -60,7 +60,7 @@ def _cells(plan: Plan, order: Sequence[Cell], found: Estimate, steps: dict[Path,
     for (name, seed, probe_seed), group in groupby(
         (cell for cell in plan.cells if states[plan.path(cell)] == "ok"), lambda cell: _row(cell)
     ):
-        lines.append(f"  finished: {name:20} seed {seed}.{probe_seed}  {' '.join(cell.task for cell in group)}")
+        lines.append(f"  finished: {name:20} {seeds_text(seed, probe_seed)}  {' '.join(cell.task for cell in group)}")
     done: set[Step] = set()
     for (name, seed, probe_seed), group in groupby(order, _row):
         members = list(group)
@@ -70,7 +70,7 @@ def _cells(plan: Plan, order: Sequence[Cell], found: Estimate, steps: dict[Path,
         before = f" ({', '.join(sorted(again))} before)" if again else ""
         tasks = " ".join(cell.task for cell in members)
         takes = told(found.total_s(needed))
-        lines.append(f"  {'missing:':9} {name:20} seed {seed}.{probe_seed}  {takes:>10}  {tasks}{before}")
+        lines.append(f"  {'missing:':9} {name:20} {seeds_text(seed, probe_seed)}  {takes:>10}  {tasks}{before}")
     return lines
 
 
@@ -128,7 +128,7 @@ def _fitting(plan: Plan, order: Sequence[Cell], budget: Budget) -> list[str]:
     fitting = set(left.affordable(paths))
     lines = [f"budget {told(budget.total_s)}, measuring included: {len(fitting)} of {len(paths)} cells fit"]
     out = [cell for cell in order if plan.path(cell) not in fitting]
-    lines += [f"  would be skipped: {c.study.upstream} on {c.task}, seed {c.seed}.{c.probe_seed}" for c in out]
+    lines += [f"  would be skipped: {c.study.upstream} on {c.task}, {seeds_text(c.seed, c.probe_seed)}" for c in out]
     return [*lines, ""]
 
 

@@ -23,7 +23,7 @@ def reading(table: Sequence[Row]) -> list[str]:
         return []
     chances = join(f"{percent(row.chance)} %" for row in scored)
     reference = join(f"{percent(row.score)} %" for row in scored if row.upstream == MEL)
-    missing = f"no row, add it with --upstream {MEL}"
+    missing = "not made yet"
     lines = [f"Chance: {chances}. Log-Mel features without an encoder ({MEL}): {reference or missing}."]
     ranked = [row for row in scored if row.ranks is not None]
     if len(ranked) > 1:
@@ -127,7 +127,7 @@ def _smallest(scored: Sequence[Row]) -> list[str]:
 def _disturbances(scored: Sequence[Row]) -> str:
     counts = sample_counts(cell for row in scored for cell in row.cells)
     worst = [row for row in scored if row.num_disturbed > row.num_samples / 2]
-    told = ", ".join(f"{row.label} ({row.num_disturbed} of {row.num_samples})" for row in worst)
+    told = "" if len(worst) == len(scored) else ", ".join(row.label for row in worst)
     return (
         f"{counts['num_disturbed']} of {counts['num_samples']} timing samples were taken while other programs used the "
         f"machine{f', among them more than half of those of {told}' if told else ''}."

@@ -30,7 +30,7 @@ def find_cell(wanted: str, out: Path) -> tuple[dict[str, Any], Path]:
     wanted = unquote(wanted)  # s3prl:fbank as people write it, or as the name of a file
     names = {unquote(path.relative_to(out / "cells").as_posix()): path for path in paths}
     if not names:
-        raise ValueError(f"{out} has no result cells: give --out the folder that a run has written to")
+        raise ValueError(f"{out} has no finished cell: give --out the folder of a run that has made some")
     found = [name for name in names if wanted in name]
     if len(found) > 1:
         found = [name for name in found if _has_part(name, wanted)] or found

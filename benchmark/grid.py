@@ -14,7 +14,7 @@ from .cell import Cell, reason_of, run_cell, write_failure, write_skipped
 from .durations import told
 from .estimate import estimate
 from .leaderboard import Written, write
-from .names import BASELINE, MEL
+from .names import BASELINE, MEL, seeds_text
 from .plan import Plan, Request, make_plan, seed_pairs
 from .prepare import Prepared, prepare
 from .request_file import Journal
@@ -24,6 +24,8 @@ from .stopwatch import Record, read_record, time_upstreams
 __all__ = ["Outcome", "Request", "run", "seed_pairs"]
 
 logger = logging.getLogger(__name__)
+
+REFRESH_S = 120.0  # between two versions of the leaderboard while a run goes on
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def run(request: Request) -> Outcome:
                     able = _weighed(plan, able, budget, journal)
                 _make(plan, able, budget, journal, counts)
         finally:
-            written = write(request.out, request.command)
+            written = write(request.out, request.command, unfinished(plan))
     except Exception as error:
         with suppress(OSError):  # a full disk, which is what the error itself will tell
             journal.end(reason_of(error))
@@ -113,16 +115,27 @@ def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, c
     affordable = set(budget.affordable(paths))
     timed = {cell.study.upstream for cell, path in zip(cells, paths, strict=True) if path in affordable}
     records = _timed(plan, timed, budget, journal)
-    preparation = Preparation(plan, budget, journal)
+    preparation, shown = Preparation(plan, budget, journal), monotonic()
     for number, (cell, path) in enumerate(zip(cells, paths, strict=True)):
         fits = budget.fits(path) and not budget.untimed(path)  # the lane is over
         if not fits and not preparation.failed(cell):  # a cell that fails at once takes no time
             _skip(plan, cell, budget.reason(path, paths[number:]), counts)
             continue
         ready = preparation.of(cell)
-        journal.doing(f"probing {cell.study.upstream}, seed {cell.seed}.{cell.probe_seed}, for {cell.task}")
+        seeds = seeds_text(cell.seed, cell.probe_seed)
+        journal.doing(f"probing {cell.study.upstream}, {seeds}, for {cell.task}")
         _run_cell(plan, cell, ready, records.get(cell.study.upstream), budget, counts)
         del ready  # what is referred to may not leave the cache
+        if monotonic() - shown > REFRESH_S:
+            write(plan.request.out, plan.request.command, unfinished(plan))
+            shown = monotonic()
+
+
+def unfinished(plan: Plan) -> str:
+    """How many cells of a plan are still to be made; empty when none is."""
+    missing = sum(plan.status(cell) == "missing" for cell in plan.cells)
+    told = f"{missing} of the {len(plan.cells)} cells that were asked for are not made yet"
+    return f"Unfinished: {told}; the same command goes on with them." if missing else ""
 
 
 class Preparation:
@@ -174,7 +187,8 @@ def _run_cell(
             raise ready
         run_cell(cell, ready, plan.speech, record, request.overrides, request.out, request.device)
         budget.note([step for step in budget.missing(plan.path(cell)) if step.kind == "probe"], monotonic() - started)
-        logger.info("%s on %s, seed %d.%d: done", cell.study.upstream, cell.task, cell.seed, cell.probe_seed)
+        seeds = seeds_text(cell.seed, cell.probe_seed)
+        logger.info("%s on %s, %s: done", cell.study.upstream, cell.task, seeds)
         counts.made += 1
     except Exception as error:  # whatever it is, the other cells go on
         if error is not ready:

@@ -25,7 +25,7 @@ def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"another timing runs on this machine: waiting for it to end (lock {path})")
+        say(f"another run of yours is timing: waiting for it to end, since each would slow the other (lock {path})")
         lock.acquire()
     try:
         yield

@@ -37,9 +37,9 @@ class Written:
     problems: list[str]
 
 
-def write(out: Path, command: str | None = None) -> Written:
+def write(out: Path, command: str | None = None, unfinished: str = "") -> Written:
     """Make ``leaderboard.md``, ``.csv`` and ``.png`` and ``leaderboard_by_length.csv`` in ``out`` from the result files
-    in ``out/cells``. ``command`` is the command line to be shown on the page."""
+    in ``out/cells``. The page shows the ``command`` line and, where there is any, what is ``unfinished``."""
     cells, problems = read_cells(out / "cells")
     found = [replace(row, notes=tuple(_relative(note, out) for note in row.notes)) for row in rows(cells)]
     png = out / "leaderboard.png"
@@ -47,7 +47,8 @@ def write(out: Path, command: str | None = None) -> Written:
         write_atomically(png, picture(found))
     else:
         png.unlink(missing_ok=True)
-    page = markdown(found, [_relative(line, out) for line in problems], command, png.name if found else "")
+    problems_told = [_relative(line, out) for line in problems]
+    page = markdown(found, problems_told, command, png.name if found else "", unfinished)
     write_atomically(out / "leaderboard.csv", _csv(found).encode())
     write_atomically(out / "leaderboard_by_length.csv", length_csv(found).encode())
     write_atomically(out / "leaderboard.md", page.encode())
@@ -90,6 +91,7 @@ def _panels(table: Sequence[Row], name: str) -> list[Panel]:
     chance = next((100 * row.chance for row in scored if row.chance is not None), None)
     tasks = [row.cells[0]["task"] for row in scored]
     metric = next((f"{task['metric']}, % ({direction(task['higher_is_better'])})" for task in tasks), "score, %")
+    reach = tuple(100 * end for row in scored if row.upstream != MEL for end in (row.score or 0, *(row.interval or ())))
     timed_on = f", timed on {lengths(scored)}" if lengths(scored) else ""
     return [
         Panel(
@@ -99,6 +101,7 @@ def _panels(table: Sequence[Row], name: str) -> list[Panel]:
             points=_points(scored, time),
             dashed=None if mel is None else (f"{MEL}, no encoder ({mel:.1f} %)", mel),
             dotted=None if chance is None else (f"chance ({chance:.1f} %)", chance),
+            reach=reach,
             if_empty=f"no finished cell with a time of {what}",
         )
         for what, x_label, time in (

@@ -58,11 +58,20 @@ def _fitting(table: Sequence[Row], width: int) -> dict[str, list[str]]:
     return texts
 
 
-def markdown(rows: Sequence[Row], problems: Sequence[str] = (), command: str | None = None, png: str = "") -> str:
-    """The page. ``problems`` are the files that could not be read, ``png`` the address of the picture."""
+def markdown(
+    rows: Sequence[Row],
+    problems: Sequence[str] = (),
+    command: str | None = None,
+    png: str = "",
+    unfinished: str = "",
+) -> str:
+    """The page. ``problems`` are the files that could not be read, ``png`` the address of the picture, ``unfinished``
+    says what the run has not made yet."""
     page = ["# Leaderboard", ""]
     if command:
         page += ["Made by", "", *("    " + line for line in command.splitlines()), ""]
+    if unfinished:
+        page += [f"**{escape(unfinished)}**", ""]
     for note in dict.fromkeys(_data_note(row.corpus, data) for row in rows for data in sections(row.cells, "data")):
         page += [f"> {note}", ""]
     if png:

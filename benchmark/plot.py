@@ -33,7 +33,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Panel:
-    """One scatter plot. ``dashed`` and ``dotted`` are heights of horizontal lines with their names."""
+    """One scatter plot. ``dashed`` and ``dotted`` are heights of horizontal lines with their names, ``reach`` heights
+    that the axis covers beside those of its points, so that neighbours have the same axis."""
 
     title: str
     x_label: str
@@ -41,6 +42,7 @@ class Panel:
     points: tuple[Point, ...]
     dashed: tuple[str, float] | None = None
     dotted: tuple[str, float] | None = None
+    reach: tuple[float, ...] = ()
     if_empty: str = "nothing to show"
 
 
@@ -117,6 +119,7 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
     times = [point.x for point in panel.points]
     if min(times) > 0 and max(times) > LOG_FROM * min(times):
         axis.set_xscale("log")
+        axis.set_xlabel(_plain(f"{panel.x_label}, logarithmic"))
         axis.set_xlim(min(times) / 1.6, max(times) * 1.6)
     else:
         axis.set_xlim(0, max(times) * 1.25 or 1)
@@ -125,7 +128,7 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
 def _y_limits(panel: Panel) -> tuple[float, float]:
     """Limits around points, intervals and the dashed line; and the dotted line unless it would take half the height."""
     heights = [y for point in panel.points for y in (point.y, *(point.interval or ()))]
-    heights += [panel.dashed[1]] if panel.dashed else []
+    heights += [*panel.reach, *([panel.dashed[1]] if panel.dashed else [])]
     low, high = min(heights), max(heights)
     if panel.dotted and low - (high - low) < panel.dotted[1] < high + (high - low):
         low, high = min(low, panel.dotted[1]), max(high, panel.dotted[1])

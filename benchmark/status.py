@@ -12,7 +12,7 @@ from typing import Any
 
 from ..recipes.pretrain import read_log
 from .durations import told
-from .names import is_pretrained
+from .names import is_pretrained, seeds_text
 from .request_file import FILE, is_running, read_request
 from .result_files import NoCell, read_cell, read_cells
 
@@ -111,7 +111,7 @@ def _process(request: Mapping[str, Any], running: bool | None) -> str:
 
 
 def _name(cell: Mapping[str, Any]) -> str:
-    return f"{cell['upstream']} on {cell['downstream']}, seed {cell['seed']}.{cell['probe_seed']}"
+    return f"{cell['upstream']} on {cell['downstream']}, {seeds_text(cell['seed'], cell['probe_seed'])}"
 
 
 def _listed(title: str, texts: Iterable[str]) -> list[str]:

@@ -30,6 +30,9 @@ FLAGS = (
     ("-d", "--downstream"),
     ("-c", "--config"),
     ("-e", "--past_exp"),
+    ("-m", "--mode"),
+    ("-n", "--expname"),
+    ("-p", "--expdir"),
     ("--hub",),
     ("--device",),
 )
@@ -73,12 +76,24 @@ def completed(given: Sequence[str], registered: Registered) -> list[str]:
                 known.config = str(config_path(name))
             elif not known.auto_resume:
                 _find_yaml(known.downstream)
+    _check_experiment(known)
     if known.device is None and not torch.cuda.is_available():
         log.info("no GPU: --device cpu")
         known.device = "cpu"
     values = [(names[0], getattr(known, names[-1].lstrip("-"))) for names in FLAGS]
     resume = ["-a"] if known.auto_resume else []
     return [*others, *resume, *(word for flag, value in values if value is not None for word in (flag, value))]
+
+
+def _check_experiment(known: argparse.Namespace) -> None:
+    """Refuse an experiment that has no name, and a folder that holds nothing to go on from."""
+    if known.mode == "train" and not (known.expname or known.expdir or known.past_exp):
+        raise ValueError("the experiment has no name: give one below result/downstream with -n, or a folder with -p")
+    folder = None if known.past_exp is None else Path(known.past_exp)
+    if folder is not None and folder.is_dir() and not any(folder.glob("states-*.ckpt")):
+        best = [str(path) for path in sorted(folder.glob("best-states-*.ckpt"))]
+        cure = f"name a file, {' or '.join(best)}" if best else "train for longer, or lower it"
+        raise ValueError(f"-e {folder} holds no states-*.ckpt, saved every config.runner.save_step steps: {cure}")
 
 
 def _task(asked: str, registered: Registered) -> tuple[str | None, str]:

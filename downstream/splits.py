@@ -136,9 +136,11 @@ def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NU
     where, classes = _where(corpus, subsets), {_label(u) for u in labelled}
     if len(classes) < 2:
         has = f"all are {classes.pop()!r}" if classes else "there are none"
+        columns = ", ".join(sorted({name for u in part.utterances for name in u.labels} - {LABEL}))
+        cure = f"one of its columns {columns}" if columns else "of a manifest, a CSV with a row for each recording"
         raise NotApplicable(
-            f"label classification needs labels of two classes or more; in {where} {has}: list the recordings in a "
-            f"manifest, and name the column with data.label=COLUMN"
+            f"label classification needs labels of two classes or more; in {where} {has}: name a column with "
+            f"data.label=COLUMN, {cure}"
         )
     if is_assigned(corpus):
         return [disjoint_fold(part, labelled, "a label", _label)]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,6 +230,20 @@ BROKEN_AUDIO = {
     "corrupt": {"samples": None, "write": b"fLaC but not really"},
     "zero bytes": {"samples": None, "write": b""},
 }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--upsteam", "fixed_init"], "unknown option --upsteam: did you mean '--upstream'?"),
+        (["pretrain.steps", "5"], "'pretrain.steps' belongs to no option: .* section.option=value"),
+    ],
+)
+def test_a_word_that_nobody_takes_is_told_with_its_cure(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("kind", BROKEN_AUDIO)

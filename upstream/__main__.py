@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         num_broken = num_run = 0
         run = _suite(options.command)
         for name in options.names:
+            found = run(name)
             print(name)
-            for rule, message in run(name).items():
+            for rule, message in found.items():
                 num_run += 1
                 num_broken += bool(message)
                 print(f"  {'FAIL' if message else 'ok  '} {rule}{': ' + message if message else ''}")

@@ -10,6 +10,7 @@ go.
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
@@ -53,7 +54,9 @@ def supply_missing() -> list[str]:
 def import_hub() -> ModuleType:
     """``s3prl.hub``, whatever today's packages lack; takes about 5 s and 1 GB the first time."""
     supply_missing()
-    return importlib.import_module("s3prl.hub")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # s3prl and today's packages warn of each other, which no user can mend
+        return importlib.import_module("s3prl.hub")
 
 
 def _choose_no_backend(backend: str | None) -> None:

@@ -114,7 +114,10 @@ def _check_header(path: Path, header: list[str], label: str) -> None:
         if meant := _meant(name, header, label):
             wrong.append(f"column {name!r} looks like {meant!r}: call it that, or otherwise if it is a label")
     if label != "label" and label not in header:
-        wrong.append(f"data.label names the column {label!r}, which is not there ({near_names(label, header)})")
+        told = f"data.label names the column {label!r}, which is not there ({near_names(label, header)})"
+        if not wrong:
+            raise ValueError(f"{path}: {told}: correct data.label")
+        wrong.append(told)
     if wrong:
         separator = "tabs" if path.suffix.lower() == ".tsv" else "commas"
         raise ValueError(f"{path}: {'; '.join(wrong)}: correct the header, whose names are separated by {separator}")

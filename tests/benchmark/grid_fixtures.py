@@ -53,7 +53,13 @@ class FakeWork:
         patch.setattr(grid, "run_cell", self.run_cell)
         patch.setattr(grid, "time_upstreams", lambda studies, *_: self.calls.append(("time", *sorted(studies))))
         patch.setattr(grid, "monotonic", lambda: self.now_s)
-        patch.setattr(grid, "write", lambda out, command: Written(out, out, None, [], []))  # pictures take seconds
+        self.pages: list[str] = []  # what each leaderboard calls unfinished
+        patch.setattr(grid, "write", self.write)
+
+    def write(self, out: Path, command: str | None, unfinished: str) -> Written:  # pictures take seconds
+        del command
+        self.pages.append(unfinished)
+        return Written(out, out, None, [], [])
 
     def prepare(self, study: Any, speech: Any, tasks: Any, seed: int, out: Path, device: str) -> Ready:
         assert not any(ready() for ready in self.handed_out), "hidden states are held that nobody reads any more"

@@ -85,7 +85,7 @@ def test_a_failed_cell_can_be_compared():
     assert not any(causes(make_cell(), failed()).values())
     assert "\nnot compared   code: upstream source, configuration: attention.init, " in told
     assert " more: only one of the cells tells\n" in told
-    assert told.endswith(" What only one of the cells tells may differ as well.")
+    assert told.endswith(" What is not compared may differ as well.")
 
 
 def test_options_of_timing_decide_no_score():

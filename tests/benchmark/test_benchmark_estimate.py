@@ -167,7 +167,7 @@ def test_a_dry_run_tells_plan_and_estimate_and_writes_nothing(synthetic_tiny, tm
         "assumed: ",
     ):
         assert line in told
-    assert text.index("seed 0.0") < text.index("seed 1.0")
+    assert text.index("seed 0 ") < text.index("seed 1, probe seed 0")
     assert text.splitlines()[-1] == "this dry run took 0.0 s and wrote no result"
 
 

@@ -143,7 +143,7 @@ def test_cells_are_found_by_a_part_of_their_name(tmp_path):
     assert other.endswith("fixed_init--speaker--seed1.0")
     with pytest.raises(ValueError, match=r"no cell of .* has 'xbox' in its name: known: "):
         find_cell("xbox", tmp_path)
-    with pytest.raises(ValueError, match="has no result cells"):
+    with pytest.raises(ValueError, match="has no finished cell"):
         find_cell("xbox", tmp_path / "cells" / "synthetic-small" / "demo")
 
 

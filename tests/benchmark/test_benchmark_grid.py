@@ -33,6 +33,13 @@ def test_seeds_come_last_and_what_neighbours_share_is_prepared_once(synthetic_ti
     assert grid.run(request(tmp_path, seeds=(0, 1))).num_made == 0
 
 
+def test_the_leaderboard_is_written_again_while_a_run_goes_on(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch, prepare_s=grid.REFRESH_S)
+    grid.run(request(tmp_path))
+    told = "Unfinished: 3 of the 6 cells that were asked for are not made yet; the same command goes on with them."
+    assert work.pages == [told, ""]
+
+
 def test_a_failed_preparation_is_tried_once_and_the_others_go_on(synthetic_tiny, tmp_path, monkeypatch):
     work = FakeWork(monkeypatch, broken=("fixed_init",))
     done = grid.run(request(tmp_path, seeds=(0, 1)))

@@ -123,6 +123,15 @@ def test_the_panels_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert pretraining.dotted == ("chance (2.5 %)", 2.5)
 
 
+def test_a_page_says_what_is_not_made_yet(tmp_path: Path):
+    save(tmp_path, make_cell())
+    assert (
+        "**Unfinished: 2 cells**"
+        in leaderboard.write(tmp_path, "a command", "Unfinished: 2 cells").markdown.read_text()
+    )
+    assert "Unfinished" not in leaderboard.write(tmp_path, "a command").markdown.read_text()
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(700.0, False), (900.0, True)])
 def test_pretraining_that_others_slowed_is_told(seconds, told, tmp_path: Path):
     save(tmp_path, make_cell(pretrain__seconds=seconds))

@@ -73,9 +73,9 @@ def half_done(tmp_path):
 def test_cells_are_counted_and_named(half_done):
     lines = status.status(half_done).splitlines()
     assert lines[0].endswith("6 cells asked for, 1 finished, 1 failed, 1 skipped, 3 missing")
-    assert "failed: xbox on speaker, seed 0.0: RuntimeError: boom" in lines
-    assert "skipped: xbox on speaker, seed 1.0: budget 1 h: no time" in lines
-    assert "missing: fixed_init on speaker, seed 1.0" in lines
+    assert "failed: xbox on speaker, seed 0: RuntimeError: boom" in lines
+    assert "skipped: xbox on speaker, seed 1, probe seed 0: budget 1 h: no time" in lines
+    assert "missing: fixed_init on speaker, seed 1, probe seed 0" in lines
 
 
 def test_a_pre_training_tells_step_loss_and_what_is_left(half_done):

@@ -180,7 +180,7 @@ def flag(words: list[str], *names: str) -> str | None:
 
 @pytest.mark.parametrize("asked", ["phone_linear", "attention_phone_linear"])
 def test_our_task_goes_before_s3prls_of_its_name(asked, registered):
-    made = completed(["-m", "train", "--upstream", "fixed_init", "--downstream", asked], registered)
+    made = completed(["-m", "train", "-n", "x", "--upstream", "fixed_init", "--downstream", asked], registered)
     assert (flag(made, "-u"), flag(made, "-d")) == ("fixed_init", "attention_phone_linear")
     assert flag(made, "-c") == str(downstream.config_path("phone_linear"))
     assert flag(made, "--device") == "cpu"
@@ -203,7 +203,20 @@ def test_a_prefix_means_s3prls_own(registered, tmp_path, monkeypatch):
 def test_what_the_user_says_is_kept(registered, tmp_path):
     (tmp_path / "mine.yaml").touch()
     words = ["-f", "-l", "-1", "-o", "args.seed=1,,config.a=[1, 2]", "--seed", "3", "-s", "last_hidden_state", "-a"]
-    given = ["-m", "train", *words, "-c", str(tmp_path / "mine.yaml"), "-d", "speaker", "--dev", "cuda:1", "-ufbank"]
+    given = [
+        "-m",
+        "train",
+        "-p",
+        "x",
+        *words,
+        "-c",
+        str(tmp_path / "mine.yaml"),
+        "-d",
+        "speaker",
+        "--dev",
+        "cuda:1",
+        "-ufbank",
+    ]
     made = completed(given, registered)
     assert [word for word in made if word in words] == words
     assert flag(made, "-c") == str(tmp_path / "mine.yaml")
@@ -213,17 +226,33 @@ def test_what_the_user_says_is_kept(registered, tmp_path):
 
 def test_a_gpu_is_left_to_s3prl(registered, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert completed(["-m", "train"], registered) == ["-m", "train"]
+    assert sorted(completed(["-m", "train", "-n", "x"], registered)) == ["-m", "-n", "train", "x"]
 
 
 def test_a_past_experiment_brings_its_own_configuration(registered, tmp_path):
+    (tmp_path / "states-5.ckpt").touch()
     made = completed(["-m", "train", "-e", str(tmp_path), "-d", "speaker"], registered)
     assert flag(made, "-e") == str(tmp_path)
     assert flag(made, "-c") is None
 
 
+def test_a_folder_without_states_names_what_can_be_taken(registered, tmp_path):
+    with pytest.raises(ValueError, match=r"holds no states-\*.ckpt, saved every .*save_step steps: train for longer"):
+        completed(["-m", "evaluate", "-e", str(tmp_path)], registered)
+    (tmp_path / "best-states-dev.ckpt").touch()
+    with pytest.raises(ValueError, match=r"name a file, .*/best-states-dev.ckpt$"):
+        completed(["-m", "evaluate", "-e", str(tmp_path)], registered)
+
+
+def test_an_experiment_has_a_name(registered):
+    for words in (["-n", "x"], ["-p", "x"]):
+        completed(["-m", "train", "-d", "speaker", *words], registered)
+    with pytest.raises(ValueError, match="the experiment has no name: .* with -n, or a folder with -p"):
+        completed(["-m", "train", "-d", "speaker"], registered)
+
+
 def test_names_of_the_huggingface_hub_are_left_to_it(registered):
-    made = completed(["-m", "train", "--hub", "huggingface", "-u", "someone/some_model"], registered)
+    made = completed(["-m", "train", "-n", "x", "--hub", "huggingface", "-u", "someone/some_model"], registered)
     assert (flag(made, "-u"), flag(made, "--hub")) == ("someone/some_model", "huggingface")
 
 

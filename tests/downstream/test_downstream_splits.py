@@ -371,7 +371,7 @@ def test_labelled_speakers_rotate_so_that_train_has_every_class(classes: str):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({}, "in corpus 'toy' there are none: list the recordings in a manifest.*data.label=COLUMN"),
+        ({}, "in corpus 'toy' there are none: name a column with data.label=COLUMN, of a manifest"),
         ({"a": "x", "b": "x"}, "all are 'x'"),
         ({"a": "x", "b": "y"}, "needs 3 speakers with labels .* has 2"),
         ({"a": "x", "b": "x", "c": "y"}, "held out in turn: class 'y' of dev is not in train"),
