@@ -247,7 +247,7 @@ def test_a_folder_without_states_names_what_can_be_taken(registered, tmp_path):
 def test_an_experiment_has_a_name(registered):
     for words in (["-n", "x"], ["-p", "x"]):
         completed(["-m", "train", "-d", "speaker", *words], registered)
-    with pytest.raises(ValueError, match="the experiment has no name: .* with -n, or a folder with -p"):
+    with pytest.raises(ValueError, match=r"the experiment has no name: .* with -n, or a folder with -p"):
         completed(["-m", "train", "-d", "speaker"], registered)
 
 
