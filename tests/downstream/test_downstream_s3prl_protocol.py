@@ -160,13 +160,14 @@ def test_what_is_left_over_is_dropped_unless_the_shortest_of_all_is_of_the_set()
     assert buckets(table, set("01"), 3) == []
 
 
-def test_the_table_is_sorted_as_pandas_sorts_it(tmp_path: Path):
-    lengths = np.random.default_rng(0).integers(1, 9, size=200)
-    text = "".join(f"{number},x/a-{number}.flac,{length},\n" for number, length in enumerate(lengths))
+@pytest.mark.parametrize("step", [1, 0.5])
+def test_the_table_is_sorted_as_pandas_sorts_it(step: float, tmp_path: Path):
+    pandas = pytest.importorskip("pandas", reason="s3prl's order of ties is that of pandas: install the extra 'test'")
+    lengths = np.random.default_rng(0).integers(1, 9, size=200) * step
+    text = "".join(f"{number},x/a-{number}.flac,{length},\n" for number, length in enumerate(lengths.tolist()))
     (tmp_path / "t.csv").write_text(f",file_path,length,label\n{text}")
     found = read_table(tmp_path / "t.csv")
     assert [row.length for row in found] == sorted(lengths.tolist(), reverse=True)
-    pandas = pytest.importorskip("pandas", reason="s3prl's order of ties is that of pandas")
     table = pandas.read_csv(tmp_path / "t.csv").sort_values(by=["length"], ascending=False)
     assert [f"x/{row.id}.flac" for row in found] == table["file_path"].tolist()
 
