@@ -48,7 +48,8 @@ setup(
     ],
     extras_require={
         "synth": ["espeakng-loader", "scipy"],
-        "test": ["pytest", "hypothesis", "setuptools>=71"],  # a test builds a package without a network
+        # a test builds a package without a network, and some run s3prl's datasets, which import pandas undeclared
+        "test": ["pytest", "hypothesis", "setuptools>=71", "pandas"],
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
     },
     entry_points={"s3prl_attention.upstreams": [], "s3prl_attention.downstreams": []},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..recipes.corpora import Corpus, Utterance
 
 Item = tuple[Tensor, Tensor, str]
-Batches = Callable[["DataConfig", str, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class TaskData:
         folds: the task's ``folds(corpus, subsets)``.
         corpus: already loaded; by default the one that ``config`` names.
         fold: already chosen; by default number ``config.fold`` of ``folds``.
-        batches: makes, of ``(config, split, epoch)``, the options of a ``DataLoader`` that say what is in a batch.
+        batches: of each split, the places of the utterances of each batch; by default ``shuffled``.
 
     Raises:
         ValueError: for an unknown corpus or subset, or when there is no such fold.
@@ -131,7 +130,7 @@ class TaskData:
         folds: Callable[[Corpus, Sequence[str]], list[Fold]],
         corpus: Corpus | None = None,
         fold: Fold | None = None,
-        batches: Batches = shuffled,
+        batches: Mapping[str, Iterable[list[int]]] | None = None,
     ) -> None:
         if corpus is None:
             corpus = config.load()
@@ -152,11 +151,15 @@ class TaskData:
 
     def loader(self, split: str, label: Callable[[Utterance], Tensor], epoch: int = 0) -> DataLoader:
         """Batches ``([wav (S_i,), ...], [labels, ...], [id, ...])`` of a split, as s3prl's runner takes them."""
+        if self.batches is None:
+            options = shuffled(self.config, split, epoch)
+        else:
+            options = {"batch_sampler": self.batches[split]}
         return DataLoader(
             WaveDataset(self.fold.utterances(split), label),
             num_workers=self.config.num_workers,
             collate_fn=collate,
-            **self.batches(self.config, split, epoch),
+            **options,
         )
 
 

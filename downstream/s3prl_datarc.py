@@ -34,7 +34,10 @@ IDLE = {
 NAMES = (*MEANING, *IDLE)  # other names are the same here and there
 SECTION = "downstream_expert.datarc"
 TRAIN_DEV_SEED = 1337  # s3prl's default
-HEADS = {"hidden_size": HIDDEN, "dropout": 0.0, "concat_n_frames": WIDTH}  # as our heads are, whatever the yaml says
+HEADS: dict[str, dict[str, Any]] = {  # of our tasks, what a yaml of s3prl may say of the head
+    "phone_1hidden": {"hidden_size": HIDDEN, "dropout": 0.0},
+    "phone_concat": {"concat_n_frames": WIDTH},
+}
 
 
 def translated(datarc: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,22 +82,29 @@ def translated(datarc: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return ours
 
 
-def check_modelrc(modelrc: Mapping[str, Any] | None) -> None:
-    """Nothing, where the section ``modelrc`` of s3prl's yaml says what our heads are.
+def check_modelrc(modelrc: Mapping[str, Any] | None, task: str) -> None:
+    """Nothing, where the section ``modelrc`` of s3prl's yaml says what the head of our task is.
 
     Raises:
-        ValueError: for a head of another size, and for what s3prl's heads of these tasks do not have.
+        ValueError: for a head of another size, for one of another task, and for what none of them has.
     """
+    own = HEADS.get(task, {})
+    whose = {name: other for other, head in HEADS.items() for name in head}
+    wrong = []
     for name, value in (modelrc or {}).items():
-        if name == "none":
+        if name == "none" or (name in own and value == own[name]):
             continue
-        if name not in HEADS:
-            raise ValueError(f"downstream_expert.modelrc: no option {name!r} ({nearest(name, list(HEADS))})")
-        if value != HEADS[name]:
-            raise ValueError(
-                f"downstream_expert.modelrc.{name} is {value}, but the heads of our tasks have {HEADS[name]}, for "
-                f"every upstream alike: write that, or run s3prl's own task (-d s3prl:TASK)"
-            )
+        if name in own:
+            wrong.append(f"{name} is {value}, but the head of {task} has {own[name]}, for every upstream alike")
+        elif name in whose:
+            wrong.append(f"{name} is not for {task} ({whose[name]} has {HEADS[whose[name]][name]})")
+        else:
+            wrong.append(f"no option {name!r} ({nearest(name, list(whose))})")
+    if wrong:
+        raise ValueError(
+            f"downstream_expert.modelrc: {'; '.join(wrong)}: correct the yaml, take the task with that head, or run "
+            f"s3prl's own (-d s3prl:TASK)"
+        )
 
 
 def divided_lists(where: str, seed: int) -> dict[str, list[str]]:

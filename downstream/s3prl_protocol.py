@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -99,7 +99,8 @@ def compatible(
     spoken = _found(made, {utterance.id: utterance for utterance in corpus.utterances}, config)
     fold = Fold(spoken["train"], spoken["dev"], spoken["test"], _sentence(table, lists, made, seed))
     log.warning("%s: %s", task, fold.split)
-    data = TaskData(config, lambda *_: [fold], corpus, check_fold(fold, speakers=False), partial(_batches, made))
+    orders = {split: BucketOrder(list(map(len, made[split])), shuffle=split == "train") for split in SPLITS}
+    data = TaskData(config, lambda *_: [fold], corpus, check_fold(fold, speakers=False), orders)
     return data, form.targets(data, table), form.model
 
 
@@ -184,11 +185,6 @@ def _sentence(table: Sequence[Row], lists: dict[str, set[str]], made: dict[str, 
     unknown = len(set().union(*lists.values()) - known)
     more = f"; {unknown} utterances of the lists are not in {TABLE}" if unknown else ""
     return f"as s3prl divides and batches the lists (train_dev_seed {seed}): {', '.join(told)}{more}"
-
-
-def _batches(made: dict[str, list[list[str]]], config: DataConfig, split: str, epoch: int) -> dict[str, Any]:
-    del config, epoch
-    return {"batch_sampler": BucketOrder([len(batch) for batch in made[split]], shuffle=split == "train")}
 
 
 def _numbers(where: str, text: str) -> np.ndarray:

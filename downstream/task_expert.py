@@ -63,8 +63,8 @@ class TaskExpert(nn.Module):
     ) -> None:
         super().__init__()
         config = DataConfig.read(downstream_expert["datarc"])
-        check_modelrc(downstream_expert.get("modelrc"))
         self.task = module.split(".")[-2]
+        check_modelrc(downstream_expert.get("modelrc"), self.task)
         self.info = info
         self.expdir = expdir
         if config.s3prl_compatible:

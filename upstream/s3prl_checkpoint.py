@@ -105,7 +105,7 @@ def from_s3prl(path: Path, folder: Path, encoder_only: bool = False) -> bool:
         options, _ = split_options(NAME, config["options"])
         tensors = layout.from_s3prl(states, options)
         if ours is not None and not config.get("encoder_only"):
-            statistics = {name: torch.tensor(values) for name, values in ours["log_mel"].items()}
+            statistics = _statistics(ours["log_mel"])
             restore(LogMel(num_mels=options.num_mels), statistics, "log_mel")
             tensors |= {f"log_mel.{name}": tensor for name, tensor in statistics.items()}
     except ValueError as error:
@@ -163,14 +163,27 @@ def _sections(states: dict[str, Any], path: Path) -> tuple[dict[str, dict[str, T
             f"{path} is no checkpoint of s3prl's mockingjay or audio_albert: it needs {layout.ENCODER!r} and, in "
             f"'Upstream_Config', 'transformer', and has {', '.join(map(str, states)) or 'nothing'}"
         )
+    for name in ("transformer", SECTION):
+        _check_plain(theirs.get(name), f"{path}: {name}")
     return weights, theirs
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what no yaml holds, wherever it is nested; ``where`` names the value."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_plain(inner, f"{where}.{key}")
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError(f"{where} is a {type(value).__name__}, not a plain value: restore the file")
 
 
 def _config(states: Mapping[str, Mapping[str, Tensor]], theirs: dict[str, Any], file: str) -> dict[str, Any]:
     """The config.yaml of an encoder that s3prl trained."""
     weight = states[layout.ENCODER].get("input_representations.spec_transform.weight")
     if not torch.is_tensor(weight) or weight.dim() != 2:
-        raise ValueError("Transformer.input_representations.spec_transform.weight is missing")
+        raise ValueError(
+            "Transformer.input_representations.spec_transform.weight is missing or no matrix: restore the file"
+        )
     task = theirs.get("task")
     longest = task.get("sequence_length") if isinstance(task, dict) else None
     max_frames = longest if isinstance(longest, int) and longest > 0 else EncoderOptions.max_frames
@@ -194,6 +207,20 @@ def _restored_config(ours: Any, theirs: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"its section 'transformer' was changed after it was converted, in {', '.join(changed)}")
     config = {"upstream": NAME, "options": ours["options"], "lineage": ours.get("lineage")}
     return {**config, "encoder_only": True} if ours.get("encoder_only") else config
+
+
+def _statistics(kept: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The corpus statistics that ``to_s3prl`` kept."""
+    made = {}
+    for name, values in kept.items():
+        try:
+            made[name] = torch.tensor(values, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"its section {SECTION!r} is damaged, log_mel.{name} is no list of numbers: convert it again"
+            ) from None
+    check_finite({f"log_mel.{name}": tensor for name, tensor in made.items()}, f"its section {SECTION!r}")
+    return made
 
 
 def _must_be_free(path: Path) -> None:

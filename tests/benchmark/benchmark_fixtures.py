@@ -185,3 +185,10 @@ def read(out: Path) -> list[Row]:
     cells, problems = read_cells(out / "cells")
     assert not problems
     return rows(cells)
+
+
+def by_pair(out: Path) -> dict[tuple[str, str], dict]:
+    """The cells in ``out``, all of which must be readable, by upstream and task."""
+    cells, problems = read_cells(out / "cells")
+    assert not problems
+    return {(cell["cell"]["upstream"], cell["cell"]["downstream"]): cell for cell in cells}

@@ -1,28 +1,22 @@
-"""s3prl's upstreams as rows: plan, cells, times and pages, with a made-up hub, and once with the real one."""
+"""s3prl's upstreams as rows, with a made-up hub: which names are taken, what is planned, and what a run does."""
 
 import csv
 import json
-import os
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_fixtures import NAMES, fill, make_cell, read, save
+from benchmark_fixtures import by_pair
 from s3prl_attention.benchmark import remake, sources, stopwatch
 from s3prl_attention.benchmark.cli import _parse, main, request_of
-from s3prl_attention.benchmark.difference import difference
 from s3prl_attention.benchmark.explain import explain
 from s3prl_attention.benchmark.find_cell import find_cell
-from s3prl_attention.benchmark.leaderboard import write
 from s3prl_attention.benchmark.measure import measure_upstream
 from s3prl_attention.benchmark.names import BASELINE, MEL, is_pretrained
 from s3prl_attention.benchmark.plan import Request, make_plan
 from s3prl_attention.benchmark.prepare import lineage, prepare
-from s3prl_attention.benchmark.result_files import read_cell
 from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.steps import steps_of
 from s3prl_attention.benchmark.stopwatch import time_upstreams
@@ -30,9 +24,8 @@ from s3prl_attention.downstream import feature_cache
 from s3prl_attention.downstream.hidden_states import wave_of
 from s3prl_attention.upstream import s3prl_compat
 from s3prl_attention.upstream.s3prl_upstreams import load_foreign, parse
-from s3prl_fixtures import Fake, save_fake, save_mockingjay
+from s3prl_fixtures import Fake, save_fake
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MEMORY = {"inference_bytes": 7_000_000, "train_bytes": None}
 
 
@@ -42,12 +35,7 @@ def light(monkeypatch):
     monkeypatch.setattr(stopwatch, "peak_memory", lambda *_: MEMORY)
 
 
-def cells(out: Path) -> dict[tuple[str, str], dict]:
-    found = [read_cell(path) for path in sorted(out.glob("cells/**/*.json"))]
-    return {(cell["cell"]["upstream"], cell["cell"]["downstream"]): cell for cell in found}
-
-
-# --- the plan
+# --- names and plan
 
 
 def test_only_our_attentions_are_pretrained():
@@ -161,7 +149,7 @@ def test_a_download_that_fails_is_told_and_tried_again_by_the_next_run(
     words = ["--preset", "smoke", "--downstream", "phone_linear", "--out", str(tmp_path / "o")]
     assert main([*words, "--upstream", *names]) == 1
     assert "4 cells, 3 made now, 1 failed" in capsys.readouterr().out
-    made = cells(tmp_path / "o")
+    made = by_pair(tmp_path / "o")
     failed, done = made["s3prl:fake_base", "phone_linear"], made["s3prl:fake_local:last=1.ckpt", "phone_linear"]
     assert failed["status"] == "failed"
     assert failed["reason"].startswith("s3prl:fake_base could not be downloaded (URLError: <urlopen error planted")
@@ -198,7 +186,7 @@ def test_a_download_that_fails_is_told_and_tried_again_by_the_next_run(
     monkeypatch.setattr(s3prl_compat, "import_hub", lambda: fake_hub)
     fake_hub.online()
     assert main([*words, "--upstream", *names]) == 0
-    assert cells(tmp_path / "o")["s3prl:fake_base", "phone_linear"]["time"]["phases"]["whole_1s"]["samples_s"]
+    assert by_pair(tmp_path / "o")["s3prl:fake_base", "phone_linear"]["time"]["phases"]["whole_1s"]["samples_s"]
 
     capsys.readouterr()
     assert main(["--status", "--out", str(tmp_path / "o")]) == 0
@@ -257,176 +245,3 @@ def test_one_that_fails_in_the_lane_leaves_the_others_their_times(
     assert record["error"] == "whole_1s: ZeroDivisionError: division by zero"
     assert record["time"]["phases"] == {}
     assert "inference_1s" in json.loads(plan.records[BASELINE].read_text())["time"]["phases"]
-
-
-# --- pages out of result files
-
-
-def foreign(label: str = "s3prl:x_local:last.ckpt", folder: str = "/a", checkpoint: str = "aaaa", **changes) -> dict:
-    """A cell of one of s3prl's upstreams, twice as slow as the whole of the baseline."""
-    cell = make_cell(cell__upstream=label, upstream__parameters=10, upstream__macs_10s=None, upstream__order=None)
-    cell["pretrain"], cell["memory"] = None, dict(MEMORY)
-    cell["config"] |= {"upstream": label.replace("last", f"{folder}/last"), "attention": {}, "checkpoint": checkpoint}
-    base = np.linspace(0.1, 0.2, 5)
-    phases = {length: {"audio_s": length, "samples_s": (2 * base * length / 10).tolist()} for length in (2.0, 10.0)}
-    cell["time"]["phases"] = {
-        f"whole_{length:g}s": {
-            **phase, "baseline_samples_s": (base * length / 10).tolist(), "disturbed": [False] * 5,
-        }
-        for length, phase in phases.items()
-    }  # fmt: skip
-    cell["upstream"]["note"] = "timed as a whole"
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        cell[section][name] = value
-    return cell
-
-
-def test_times_of_the_whole_need_no_features(tmp_path):
-    fill(tmp_path)
-    save(tmp_path, foreign(scores__test=0.6))
-    (row,) = [row for row in read(tmp_path) if row.upstream.startswith("s3prl:")]
-    assert row.table == 0
-    assert row.inference_ratio == pytest.approx((2, 2, 2))
-    assert row.inference_length_s == 10
-    assert row.real_time_factor == pytest.approx(0.03)  # 2 x 0.15 s for 10 s
-    assert row.train_ratio is row.train_bytes is row.macs_10s is row.pretrain_loss is None
-    assert row.inference_bytes == 7_000_000
-    assert row.difference is not None
-    ours = next(row for row in read(tmp_path) if row.upstream == "fixed_init")
-    assert ours.real_time_factor == pytest.approx(np.median(np.linspace(1, 1.4, 5)) * (0.002 + 0.0075))
-
-
-def test_an_upstream_without_parameters_is_not_taken_for_one_without_time(tmp_path):
-    save(tmp_path, foreign(upstream__parameters=0))
-    save(tmp_path, {**foreign("s3prl:fbank", cell__seed=3, upstream__parameters=0), "time": None})
-    rows = {row.upstream: row for row in read(tmp_path)}
-    assert rows["s3prl:x_local:last.ckpt"].real_time_factor == pytest.approx(0.03)
-    assert rows["s3prl:fbank"].real_time_factor is None
-
-
-def test_pages_show_them_in_one_table_with_the_rest(tmp_path):
-    fill(tmp_path)
-    save(tmp_path, foreign(scores__test=0.6))
-    written = write(tmp_path)
-    page = written.markdown.read_text()
-    line = next(line for line in page.splitlines() if line.startswith("| s3prl:"))
-    assert "2.00 (2.00-2.00)" in line
-    assert "-/7" in line
-    assert "timed as a whole" in page
-    assert {row.upstream for row in written.rows if row.score} == {*NAMES, "mel", "s3prl:x_local:last.ckpt"}
-    with (tmp_path / "leaderboard_by_length.csv").open(newline="") as file:
-        found = [line for line in csv.DictReader(file) if line["upstream"].startswith("s3prl:")]
-    assert {line["length"]: float(line["real_time_factor"]) for line in found if line["real_time_factor"]} == (
-        pytest.approx({"2 s": 0.03, "10 s": 0.03})
-    )
-
-
-def test_checkpoints_of_one_name_are_two_rows_and_one_of_two_places_is_one(tmp_path):
-    save(tmp_path, foreign(), "d1")
-    save(tmp_path, foreign(folder="/b", checkpoint="bbbb", scores__test=0.5), "d2")
-    assert {row.label for row in read(tmp_path)} == {
-        "s3prl:x_local:last.ckpt (checkpoint aaaa)",
-        "s3prl:x_local:last.ckpt (checkpoint bbbb)",
-    }
-    other = tmp_path / "other"
-    save(other, foreign(), "d1")
-    save(other, foreign(folder="/b", cell__probe_seed=1), "d2")
-    (row,) = read(other)
-    assert row.label == "s3prl:x_local:last.ckpt"
-    assert row.probe_seeds == (0, 1)
-
-
-def test_cells_that_differ_in_the_checkpoint_tell_so():
-    told = difference(foreign(), foreign(folder="/b", checkpoint="bbbb"))
-    assert 'checkpoint: "aaaa" -> "bbbb"' in told
-    assert "/a" not in told
-    assert "What decides a score differs: configuration" in told
-    assert difference(foreign(), make_cell())
-
-
-# --- the real hub
-
-
-def test_our_upstreams_do_not_import_it(synthetic_tiny, tmp_path):
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from s3prl_attention.benchmark import cli, dry_run, explain, grid, remake, status\n"
-        "from s3prl_attention.benchmark.plan import Request, make_plan\n"
-        f"make_plan(Request('smoke', Path({str(tmp_path)!r}), ('fixed_init',)))\n"
-        "assert not {'s3prl.hub', 'transformers'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-
-
-LOADED = """
-import json, runpy, sys
-import torch
-from s3prl_attention.downstream.feature_cache import weights_digest
-from s3prl_attention.upstream.s3prl_upstreams import load_foreign, parse
-
-sys.argv[1:], script = json.loads(sys.argv[1]), "run_benchmark.py"
-try:
-    runpy.run_path(script, run_name="__main__")
-except SystemExit as ended:
-    print(json.dumps({"code": ended.code}))
-torch.manual_seed(3)
-short, long = 0.1 * torch.randn(8000), 0.1 * torch.randn(20000)
-told = {}
-for text in [word for word in sys.argv if word.startswith("s3prl:")] + ["s3prl:mel"]:
-    expert, again = load_foreign(parse(text)), load_foreign(parse(text))
-    with torch.inference_mode():
-        alone, twice, beside = (e(wavs)["hidden_states"][-1][0] for e, wavs in
-                                ((expert, [short]), (again, [short]), (expert, [short, long])))
-    cut = beside[: len(alone)]
-    told[text.split(":")[1]] = {
-        "same": weights_digest(expert) == weights_digest(again) and bool(torch.equal(alone, twice)),
-        "alone": len(alone), "padded": len(beside), "moved": float((cut - alone[: len(cut)]).abs().max()),
-    }
-print(json.dumps(told))
-"""
-
-
-@pytest.fixture(scope="module")
-def real(synthetic_tiny, tmp_path_factory):
-    """A run with the real hub, its result folder, what it printed, and how upstreams take padding: one process."""
-    folder = tmp_path_factory.mktemp("real")
-    ckpt = save_mockingjay(folder / "tiny.ckpt")
-    names = [BASELINE, "s3prl:fbank", f"s3prl:mockingjay_local:{ckpt}"]
-    words = ["--preset", "smoke", "--upstream", *names, "--downstream", "speaker", "phone_linear"]
-    words = [*words, "--out", str(folder / "out")]
-    command = [sys.executable, "-c", LOADED, json.dumps(words)]
-    done = subprocess.run(command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    *printed, ended, told = done.stdout.splitlines()
-    return folder / "out", "\n".join(printed), json.loads(ended), json.loads(told)
-
-
-def test_the_real_ones_get_their_rows(real):
-    out, printed, ended, _ = real
-    assert ended == {"code": 0}
-    assert "8 cells, 8 made now, 0 failed" in printed
-    assert "UpstreamExpert" not in printed, "what s3prl prints is in the way"
-    made = cells(out)
-    for task in ("speaker", "phone_linear"):
-        fbank, mockingjay = made["s3prl:fbank", task], made["s3prl:mockingjay_local:tiny.ckpt", task]
-        assert (fbank["upstream"]["parameters"], fbank["upstream"]["hidden_dim"]) == (0, 240)
-        assert mockingjay["upstream"]["parameters"] > 2000
-        assert mockingjay["upstream"]["hidden_dim"] == 16
-        assert len(mockingjay["probe"]["layer_weights"][0]) == 3
-        for cell in (fbank, mockingjay):
-            assert cell["pretrain"] is None
-            assert len(cell["time"]["phases"]["whole_1s"]["samples_s"]) == 2
-            assert cell["memory"]["inference_bytes"] > 0
-            assert cell["upstream"]["title"].endswith("of s3prl 0.4.18")
-        assert made["mel", task]["time"]["phases"].keys() == {"features"}
-    page = (out / "leaderboard.md").read_text()
-    assert page.count("\n| s3prl:fbank |") == 4, "of scores and by length, on two tasks"
-    assert page.count("\n## speaker") == page.count("\n## phone") == 1
-
-
-def test_they_are_the_same_each_time_and_padding_changes_them(real):
-    *_, told = real
-    assert set(told) == {"fbank", "mockingjay_local", "mel"}
-    assert all(one["same"] for one in told.values())
-    assert all(one["moved"] > 1e-3 or one["padded"] != one["alone"] for one in told.values())

@@ -19,10 +19,10 @@ from s3prl_attention.downstream.dataset import DataConfig
 from s3prl_attention.downstream.folds import SPLITS
 from s3prl_attention.downstream.outcomes import accuracy
 from s3prl_attention.downstream.s3prl_buckets import Row, buckets, read_table
-from s3prl_attention.downstream.s3prl_datarc import check_modelrc, divided_lists
+from s3prl_attention.downstream.s3prl_datarc import NAMES, check_modelrc, divided_lists
 from s3prl_attention.downstream.s3prl_padded import PaddedFrames, phones, speaker
 from s3prl_attention.recipes.corpora import Corpus, load_corpus
-from s3prl_task_fixtures import DIM, THEIRS, lay_out, our_expert, random_features, runnable, their_expert
+from s3prl_task_fixtures import DIM, MODELRC, THEIRS, lay_out, our_expert, random_features, runnable, their_expert
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -160,13 +160,14 @@ def test_what_is_left_over_is_dropped_unless_the_shortest_of_all_is_of_the_set()
     assert buckets(table, set("01"), 3) == []
 
 
-def test_the_table_is_sorted_as_pandas_sorts_it(tmp_path: Path):
-    lengths = np.random.default_rng(0).integers(1, 9, size=200)
-    text = "".join(f"{number},x/a-{number}.flac,{length},\n" for number, length in enumerate(lengths))
+@pytest.mark.parametrize("step", [1, 0.5])
+def test_the_table_is_sorted_as_pandas_sorts_it(step: float, tmp_path: Path):
+    pandas = pytest.importorskip("pandas", reason="s3prl's order of ties is that of pandas: install the extra 'test'")
+    lengths = np.random.default_rng(0).integers(1, 9, size=200) * step
+    text = "".join(f"{number},x/a-{number}.flac,{length},\n" for number, length in enumerate(lengths.tolist()))
     (tmp_path / "t.csv").write_text(f",file_path,length,label\n{text}")
     found = read_table(tmp_path / "t.csv")
     assert [row.length for row in found] == sorted(lengths.tolist(), reverse=True)
-    pandas = pytest.importorskip("pandas", reason="s3prl's order of ties is that of pandas")
     table = pandas.read_csv(tmp_path / "t.csv").sort_values(by=["length"], ascending=False)
     assert [f"x/{row.id}.flac" for row in found] == table["file_path"].tolist()
 
@@ -250,13 +251,34 @@ def test_contradictions_are_told_in_a_line(given: dict[str, Any], message: str):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("task", downstream.names())
+def test_a_yaml_may_say_what_the_head_of_its_task_is_and_nothing_of_another(task: str):
+    check_modelrc(None, task)
+    check_modelrc({"none": None} | MODELRC.get(task, {}), task)
+    for other in MODELRC.keys() - {task}:
+        name, size = next(iter(MODELRC[other].items()))
+        told = rf"modelrc: {name} is not for {task} \({other} has {size}\).*: correct the yaml, take the task with that"
+        with pytest.raises(ValueError, match=told) as raised:
+            downstream.load(task).DownstreamExpert(5, 160, {"datarc": {}, "modelrc": MODELRC[other]}, None)
+        assert "\n" not in str(raised.value)
+
+
 def test_heads_of_another_size_are_refused():
-    check_modelrc({"none": None, "hidden_size": 768, "dropout": 0.0, "concat_n_frames": 9})
-    check_modelrc(None)
-    with pytest.raises(ValueError, match=r"modelrc.hidden_size is 512, but the heads of our tasks have 768"):
-        downstream.load("speaker").DownstreamExpert(5, 160, {"datarc": {}, "modelrc": {"hidden_size": 512}}, None)
+    with pytest.raises(ValueError, match=r"hidden_size is 512, but the head of phone_1hidden has 768.*; dropout is 0.1"):
+        check_modelrc({"hidden_size": 512, "dropout": 0.1}, "phone_1hidden")
+    with pytest.raises(ValueError, match=r"concat_n_frames is 11, but the head of phone_concat has 9.*-d s3prl:TASK"):
+        check_modelrc({"concat_n_frames": 11}, "phone_concat")
     with pytest.raises(ValueError, match=r"modelrc: no option 'hiden_size' \(did you mean 'hidden_size'"):
-        check_modelrc({"hiden_size": 512})
+        check_modelrc({"hiden_size": 512}, "phone_1hidden")
+
+
+def test_the_page_of_old_numbers_has_every_task_head_and_name():
+    page = (downstream.config_path("phone_linear").parent.parent / "s3prl_compatible.md").read_text(encoding="utf-8")
+    for task, theirs in THEIRS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{theirs}` | [`{task}`]")]
+        head = ", ".join(f"`{name}: {size}`" for name, size in MODELRC.get(task, {}).items())
+        assert row.endswith(f"| {head or 'nothing'} |")
+    assert [name for name in (*NAMES, "train_dev_seed", "bucket_file") if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("task", [task for task in downstream.names() if task not in THEIRS])

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -137,11 +138,48 @@ MISTAKES = {
         lambda p: change_states(p, lambda s: s["SpecHead"].update({"dense.bias": 3})),
         r"SpecHead\.dense\.bias is no tensor",
     ),
-    "another shape": (
+    "a tensor of integers": (
+        lambda p: change_states(p, lambda s: s["SpecHead"].update({"dense.bias": torch.ones(48, dtype=torch.int64)})),
+        r"SpecHead\.dense\.bias is no tensor of floats",
+    ),
+    **{
+        f"{section}.{name} {shape}": (
+            lambda p, section=section, name=name, shape=shape: change_states(
+                p, lambda s: s[section].update({name: torch.ones(shape)})
+            ),
+            rf"ckpt: {section}\.{re.escape(f'{name} is {shape}, not {expected}')}: restore the file",
+        )
+        for section, name, shape, expected in [
+            ("Transformer", "encoder.layer.0.output.dense.weight", (48, 7), (48, 96)),
+            ("Transformer", "encoder.layer.1.attention.self.query.weight", (48, 7), (48, 48)),
+            ("Transformer", "encoder.layer.2.attention.self.value.bias", (1, 48), (48,)),
+            ("Transformer", "encoder.layer.0.intermediate.dense.weight", (96,), (96, 48)),
+            ("Transformer", "input_representations.LayerNorm.weight", (), (48,)),
+            ("SpecHead", "LayerNorm.bias", (5,), (48,)),
+            ("SpecHead", "output.weight", (200, 48), (240, 48)),
+        ]
+    },
+    "a scalar input layer": (
         lambda p: change_states(
-            p, lambda s: s["Transformer"].update({"encoder.layer.0.output.dense.weight": torch.ones(48, 7)})
+            p, lambda s: s["Transformer"].update({"input_representations.spec_transform.weight": torch.ones(())})
         ),
-        r"does not fit the model: layers\.0\.ffn_out\.weight is \(48, 7\), not \(48, 96\)",
+        r"spec_transform\.weight is missing or no matrix: restore",
+    ),
+    "a number as name": (
+        lambda p: change_states(p, lambda s: s["SpecHead"].update({0: torch.ones(1), "x": torch.ones(1)})),
+        r"SpecHead\.0 is unexpected; SpecHead\.x is unexpected",
+    ),
+    "no width": (
+        lambda p: change_states(p, lambda s: s["Upstream_Config"]["transformer"].update(hidden_size=0)),
+        r"hidden_size must be at least 1, got 0",
+    ),
+    "a tensor as size": (
+        lambda p: change_states(p, lambda s: s["Upstream_Config"]["transformer"].update(hidden_size=torch.ones(2, 2))),
+        r"transformer\.hidden_size is a Tensor, not a plain value: restore",
+    ),
+    "infinite": (
+        lambda p: change_states(p, lambda s: s["Upstream_Config"]["transformer"].update(hidden_size=float("inf"))),
+        r"'transformer' cannot be read \(OverflowError",
     ),
     "not shared": (
         lambda p: change_states(p, lambda s: s["Upstream_Config"]["transformer"].update(share_layer=True)),
@@ -189,6 +227,22 @@ OURS = {
     ),
     "section": (lambda u: u.update(s3prl_attention=[]), r"its section 's3prl_attention' is damaged"),
     "statistics": (lambda u: u["s3prl_attention"]["log_mel"].update(mean=[0.0]), r"log_mel does not fit.*mean"),
+    "lineage": (
+        lambda u: u["s3prl_attention"]["lineage"].update(seeds=[1, torch.ones(2)]),
+        r"s3prl_attention\.lineage\.seeds\.1 is a Tensor, not a plain value: restore",
+    ),
+    "words as statistics": (
+        lambda u: u["s3prl_attention"]["log_mel"].update(mean="x"),
+        r"'s3prl_attention' is damaged, log_mel\.mean is no list of numbers: convert it again",
+    ),
+    "no statistics": (
+        lambda u: u["s3prl_attention"]["log_mel"].update(std=None),
+        r"log_mel\.std is no list of numbers: convert it again",
+    ),
+    "infinite statistics": (
+        lambda u: u["s3prl_attention"]["log_mel"].update(std=[float("inf")] * 80),
+        r"'s3prl_attention' holds NaN or infinity in log_mel\.std",
+    ),
     "changed": (
         lambda u: u["transformer"].update(pre_layer_norm=True, hidden_act="relu"),
         r"changed after it was converted, in hidden_act, pre_layer_norm",
@@ -219,6 +273,10 @@ def test_a_damaged_head_is_told(tmp_path):
     tensors.pop("head.norm.bias")
     convert.save_checkpoint(folder, tensors, config)
     with pytest.raises(ValueError, match=r"ours: head\.norm\.bias is missing"):
+        convert.to_s3prl(folder, tmp_path / "theirs.ckpt")
+    tensors["head.norm.bias"] = torch.ones(())
+    convert.save_checkpoint(folder, tensors, config)
+    with pytest.raises(ValueError, match=r"ours: head\.norm\.bias is \(\), not \(48,\): restore"):
         convert.to_s3prl(folder, tmp_path / "theirs.ckpt")
 
 

@@ -108,9 +108,9 @@ def test_the_stand_ins_raise_a_clear_line_when_called(gone):
 def test_the_arguments_of_a_run_can_be_loaded_again(gone, tmp_path):
     torch.save({"Args": argparse.Namespace(seed=3)}, tmp_path / "states-1.ckpt")
     with pytest.raises(pickle.UnpicklingError, match=r"argparse\.Namespace"):
-        torch.load(tmp_path / "states-1.ckpt", map_location="cpu")
+        torch.load(tmp_path / "states-1.ckpt", map_location="cpu", weights_only=True)
     supply_missing()
-    assert torch.load(tmp_path / "states-1.ckpt", map_location="cpu")["Args"].seed == 3
+    assert torch.load(tmp_path / "states-1.ckpt", map_location="cpu", weights_only=True)["Args"].seed == 3
 
 
 def test_the_hub_can_be_imported(s3prl_hub):

@@ -128,7 +128,6 @@ def test_what_breaks_the_contract_is_refused(kind, fake_hub, monkeypatch):
     expected = "does not encode a second of noise" if kind == "raises" else "gives no list of hidden_states"
     with pytest.raises(ValueError, match=f"s3prl:fake {expected}"):
         load_foreign(parse("s3prl:fake"))
-    monkeypatch.undo()
 
 
 def test_it_is_frozen_and_the_same_each_time_and_leaves_random_numbers_alone(fake_hub, capsys):
