@@ -95,7 +95,7 @@ def test_pyplot_is_never_loaded_and_matplotlib_only_to_draw():
 
 
 def test_neighbours_have_the_same_height_and_a_logarithmic_axis_says_so():
-    few, all_of_them = (CROWD[0],), (Point("far", 500.0, 20.0), *CROWD)
+    few, all_of_them = (CROWD[0],), (Point("far", 5000.0, 20.0), *CROWD)
     reach = tuple(point.y for point in all_of_them)
     left, right = figure([panel(few, reach=reach), panel(all_of_them, reach=reach)]).axes
     assert left.get_ylim()[0] <= 20.0
