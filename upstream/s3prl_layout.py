@@ -111,7 +111,7 @@ def to_s3prl(tensors: Mapping[str, Tensor], options: EncoderOptions) -> States:
         ValueError: naming tensors that are missing or of another shape.
     """
     with_head = any(name.startswith("head.") for name in tensors)
-    known = list(places(options, _num_outputs(tensors.get("head.output.bias")) if with_head else None))
+    known = list(places(options, _num_outputs(tensors, "head.output") if with_head else None))
     _check({place.ours: place.our_shape for place in known}, tensors)
     order = interleaving(options.hidden_dim) if options.positions == "halves" else None
     made: dict[tuple[str, int | None], Tensor] = {}  # so that a shared layer is stored once
@@ -132,7 +132,7 @@ def from_s3prl(states: Mapping[str, Mapping[str, Tensor]], options: EncoderOptio
         ValueError: naming tensors that are missing, unexpected, of another shape, or differ between layers that are
             shared.
     """
-    known = list(places(options, _num_outputs(states[HEAD].get("output.bias")) if HEAD in states else None))
+    known = list(places(options, _num_outputs(states[HEAD], "output") if HEAD in states else None))
     for section in states:
         shapes = {place.theirs: place.shape for place in known if place.section == section}
         _check(shapes, states[section], section, exactly=True)
@@ -146,9 +146,10 @@ def from_s3prl(states: Mapping[str, Mapping[str, Tensor]], options: EncoderOptio
     return {name: torch.cat(list(parts.values())) if len(parts) > 1 else parts[0] for name, parts in thirds.items()}
 
 
-def _num_outputs(bias: Any) -> int:
-    """C, as the bias of the head's last layer has it; what is wrong with that one is told by its shape."""
-    return bias.numel() if torch.is_tensor(bias) else 0
+def _num_outputs(tensors: Mapping[str, Any], layer: str) -> int:
+    """C, as the bias of the head's last ``layer`` has it, or its weight where that one is damaged."""
+    last = ((tensors.get(f"{layer}.{kind}"), dims) for kind, dims in (("bias", 1), ("weight", 2)))
+    return next((len(tensor) for tensor, dims in last if torch.is_tensor(tensor) and tensor.dim() == dims), 0)
 
 
 def _reordered(tensor: Tensor, stream: int | None, order: Tensor | None) -> Tensor:
@@ -161,7 +162,8 @@ def _check(
     """Refuse tensors that are missing or of another shape; ``exactly`` refuses others too."""
     prefix = f"{section}." if section else ""
     wrong = [f"{prefix}{name} is missing" for name in sorted(shapes.keys() - found.keys())]
-    wrong += [f"{prefix}{name} is unexpected" for name in sorted(map(str, found.keys() - shapes.keys()))] * exactly
+    if exactly:
+        wrong += [f"{prefix}{name} is unexpected" for name in sorted(map(str, found.keys() - shapes.keys()))]
     for name in sorted(shapes.keys() & found.keys()):
         if not torch.is_tensor(found[name]) or not found[name].is_floating_point():
             wrong.append(f"{prefix}{name} is no tensor of floats")

@@ -157,6 +157,7 @@ MISTAKES = {
             ("Transformer", "input_representations.LayerNorm.weight", (), (48,)),
             ("SpecHead", "LayerNorm.bias", (5,), (48,)),
             ("SpecHead", "output.weight", (200, 48), (240, 48)),
+            ("SpecHead", "output.bias", (), (240,)),
         ]
     },
     "a scalar input layer": (
