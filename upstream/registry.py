@@ -21,7 +21,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """``did you mean 'x'?``, or nothing where no known name is near."""
-    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    found = difflib.get_close_matches(str(word), known, n=3, cutoff=0.5)  # a key of a yaml may be a number
     return f"did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 

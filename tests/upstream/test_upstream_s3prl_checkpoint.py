@@ -226,6 +226,10 @@ OURS = {
         lambda u: u["s3prl_attention"]["options"].update(hidden_dim="wide"),
         r"hidden_dim must be int",
     ),
+    "a number as option": (
+        lambda u: u["s3prl_attention"]["options"].update({0: 1}),
+        r"upstream 'self_attention': no option 0 \(known: attention_dropout, ",
+    ),
     "section": (lambda u: u.update(s3prl_attention=[]), r"its section 's3prl_attention' is damaged"),
     "statistics": (lambda u: u["s3prl_attention"]["log_mel"].update(mean=[0.0]), r"log_mel does not fit.*mean"),
     "lineage": (
