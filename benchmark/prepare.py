@@ -71,7 +71,7 @@ def lineage(study: Study, speech: Speech, seed: int) -> str:
     """
     resolved = study.resolved()
     parts = [study.label, resolved["model"], by_content(resolved["attention"]), resolved["pretrain"]]
-    parts += [resolved["checkpoint"]] if "checkpoint" in resolved else []
+    parts += [study.checkpoint] if study.checkpoint is not None else []
     source = source_of_maps(study)
     if source is not None:
         parts += [lineage(source, speech, seed), mean_maps.VERSION]

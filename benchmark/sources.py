@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-import yaml
-
-from ..downstream import TASKS, config_path
+from ..downstream import TASKS, config
 from ..upstream.plugins import HOME, UPSTREAMS
 from ..upstream.s3prl_upstreams import s3prl_version
 from .names import MEL, is_foreign
@@ -31,12 +29,11 @@ def source_hash(upstream_name: str) -> str:
     with s3prl's version and with how they are loaded."""
     if is_foreign(upstream_name):
         return _digest(LOADING, s3prl_version())
-    if upstream_name != MEL:
-        UPSTREAMS.check(upstream_name)
-    own = UPSTREAMS.packages.get(upstream_name, f"{HOME}.upstream.{upstream_name}")
-    within = (f"{HOME}.upstream", own)
-    roots = [f"{own}.expert", f"{own}.attention"] if upstream_name in UPSTREAMS.names() else [own]
-    return _digest({*imported(roots, within), *PRETRAINING})
+    shared = f"{HOME}.upstream"
+    if upstream_name == MEL:
+        return _digest({*imported([f"{shared}.{MEL}"], (shared,)), *PRETRAINING})
+    own = UPSTREAMS.packages[UPSTREAMS.check(upstream_name)]
+    return _digest({*imported([f"{own}.expert", f"{own}.attention"], (shared, own)), *PRETRAINING})
 
 
 @cache
@@ -44,7 +41,7 @@ def task_hash(task: str) -> str:
     """12 digits that change with the task's own code and options, or with the code of the probe; not with s3prl's form
     of a task, which no cell runs."""
     own = TASKS.packages[TASKS.check(task)]
-    options = yaml.safe_load(config_path(task).read_text(encoding="utf-8"))["downstream_expert"]
+    options = config(task)["downstream_expert"]
     modules = imported([f"{own}.expert", PROBE, PRODUCTS], (f"{HOME}.downstream", own, PRODUCTS))
     return _digest({module for module in modules if not module.startswith(THEIR_FORM)}, repr(options))
 

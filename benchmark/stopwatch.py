@@ -38,7 +38,7 @@ def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
     resolved = study.resolved()
     attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
     parts = [resolved["model"], attention, resolved["timing"], resolved["pretrain"]]
-    parts += [resolved["checkpoint"]] if "checkpoint" in resolved else []
+    parts += [study.checkpoint] if study.checkpoint is not None else []
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
     return out / "timing" / f"{safe_name(study.label)}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
 

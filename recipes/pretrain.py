@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..upstream.allocator import keep_freed_memory
-from ..upstream.checkpoint import load_checkpoint, restore, save_checkpoint
+from ..upstream.checkpoint import load_checkpoint, part, restore, save_checkpoint
 from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
@@ -258,7 +258,7 @@ def _resume(
         return 0, 0.0, []
     config, tensors = load_checkpoint(states[-1])
     _same_lineage(folder, config, made_of)
-    restore(model, {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}, states[-1])
+    restore(model, part(tensors, "model."), states[-1])
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):

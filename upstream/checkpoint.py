@@ -77,6 +77,11 @@ def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
         raise ValueError(f"{where} holds NaN or infinity in {', '.join(bad[:3])}: pre-train again")
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix``, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
     """Load tensors into a module; raises ``ValueError`` naming each that is missing, unexpected or of another shape."""
     own = module.state_dict()

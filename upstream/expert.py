@@ -14,7 +14,7 @@ import yaml
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint, restore, save_checkpoint
+from .checkpoint import load_checkpoint, part, restore, save_checkpoint
 from .contract import Entry, entry
 from .encoder import Encoder, EncoderOptions, initialise
 from .features import HOP_SAMPLES, LogMel, pad_frames, stack_frames
@@ -171,11 +171,6 @@ def restored_encoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], w
     encoder = build_encoder(entry(name), options, asdict(own))
     restore(encoder, part(tensors, "encoder."), where)
     return encoder
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with ``prefix``, without it."""
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from . import load, load_encoder
 from . import s3prl_layout as layout
-from .checkpoint import check_finite, load_checkpoint, restore, save_checkpoint
+from .checkpoint import check_finite, load_checkpoint, part, restore, save_checkpoint
 from .encoder import EncoderOptions
-from .expert import part, restored_encoder, split_options
+from .expert import restored_encoder, split_options
 from .features import LogMel
 
 NAME = "self_attention"

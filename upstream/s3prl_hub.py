@@ -25,7 +25,7 @@ from . import load
 from .plugins import TASKS, UPSTREAMS
 from .registry import did_you_mean
 from .s3prl_compat import import_hub
-from .s3prl_upstreams import OURS, PREFIX
+from .s3prl_upstreams import PREFIX, is_ours
 
 OWN = "attention_"  # before a name of ours that s3prl has, in s3prl
 LOCAL = "_local"  # s3prl's ending of the functions that need a checkpoint
@@ -49,7 +49,7 @@ def register(tasks: bool = True) -> Registered:
         ValueError: when s3prl has both a name and its form with ``attention_``.
     """
     hub = import_hub()
-    theirs = {name for name, value in vars(hub).items() if not isinstance(value, _Entry)}
+    theirs = {name for name, value in vars(hub).items() if not is_ours(value)}
     known = {name: _free(name, theirs, ("", LOCAL)) for name in UPSTREAMS.names()}
     for name, called in known.items():
         for attribute, build in entries(name, called).items():
@@ -66,7 +66,7 @@ def upstream_in_s3prl(name: str, registered: Registered) -> str:
     """
     hub, asked = import_hub(), name.removeprefix(PREFIX)
     called = registered.upstreams.get(name, asked)
-    options = [option for option in hub.options() if asked == name or not isinstance(vars(hub)[option], _Entry)]
+    options = [option for option in hub.options() if asked == name or not is_ours(vars(hub)[option])]
     if called not in options:
         near = " ".join([did_you_mean(asked, options), f"known: {', '.join(registered.upstreams)}"]).lstrip()
         raise ValueError(f"unknown upstream {name!r}: {near}, and all of s3prl's hub")
@@ -86,10 +86,11 @@ class _Entry:
     Utterances longer than ``max_frames`` are encoded in windows, as in our benchmark, unless ``long_input`` says else.
     """
 
+    of_s3prl_attention = True  # by which ``is_ours`` knows it
+
     def __init__(self, name: str, called: str, needs_ckpt: bool = False) -> None:
         self.name, self.needs_ckpt = name, needs_ckpt
         self.__name__ = called
-        setattr(self, OURS, True)
         weights = "the weights of a checkpoint folder" if needs_ckpt else "random weights, or those of ckpt"
         self.__doc__ = f"The upstream {name} of s3prl-attention, with {weights}."
 

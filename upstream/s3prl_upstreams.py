@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PREFIX = "s3prl:"
 ADDRESSES = ("_url", "_gdriveid", "_custom")  # how names end that take what need not be a file; s3prl's convention
-OURS = "of_s3prl_attention"  # an attribute of what we register in the hub
 TAKES_CKPT = ("_local", *ADDRESSES)
 
 
@@ -109,7 +108,8 @@ def check(wanted: Sequence[Foreign]) -> None:
     for one in wanted:
         one.path()  # a missing file is told before s3prl is imported, which takes a while
     found = hub()
-    known = sorted(name for name in found.options() if _is_theirs(getattr(found, name)))
+    listed = {name: getattr(found, name) for name in found.options()}  # with Path, which is no upstream
+    known = sorted(name for name, build in listed.items() if not inspect.isclass(build) and not is_ours(build))
     for one in wanted:
         if not one.name:
             raise ValueError(f"{PREFIX} needs a name: {', '.join(known)}")
@@ -126,9 +126,9 @@ def check(wanted: Sequence[Foreign]) -> None:
             raise ValueError(f"{PREFIX}{one.name} would not look at {one.ckpt}: leave the checkpoint out{cure}")
 
 
-def _is_theirs(build: Any) -> bool:
-    """Whether what the hub lists is an upstream (``Path`` is none), and not one that we have registered there."""
-    return not inspect.isclass(build) and not hasattr(build, OURS)
+def is_ours(build: Any) -> bool:
+    """Whether what the hub lists is an upstream that ``s3prl_hub.register`` has put there."""
+    return hasattr(type(build), "of_s3prl_attention")
 
 
 def load_foreign(wanted: Foreign) -> UpstreamBase:
