@@ -94,8 +94,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add = parser.add_argument
     help_upstream = (
-        "attentions, or one with other options as 'NAME[option=value,...]', a row of its own; mel alone runs the row without an encoder; s3prl:NAME and s3prl:NAME:CKPT are s3prl's own, whose "
-        "checkpoints are pickles: name only files that you trust (default: all attentions)"
+        "attentions; 'NAME[option=value,...]' is one with other options, a row of its own; mel alone runs the row "
+        "without an encoder; s3prl:NAME and s3prl:NAME:CKPT are s3prl's own, whose checkpoints are pickles: name only "
+        "files that you trust (default: all attentions)"
     )
     add("--upstream", nargs="+", default=[], metavar="NAME", help=help_upstream)
     help_downstream = "tasks; phone, speakers or labels for all of a kind; a pattern such as '*_1hidden' (default: all)"

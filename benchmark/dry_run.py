@@ -61,7 +61,9 @@ def _cells(plan: Plan, order: Sequence[Cell], found: Estimate, steps: dict[Path,
     for (name, seed, probe_seed), group in groupby(
         (cell for cell in plan.cells if states[plan.path(cell)] == "ok"), lambda cell: _row(cell)
     ):
-        lines.append(f"  finished: {name:{width}} {seeds_text(seed, probe_seed)}  {' '.join(cell.task for cell in group)}")
+        lines.append(
+            f"  finished: {name:{width}} {seeds_text(seed, probe_seed)}  {' '.join(cell.task for cell in group)}"
+        )
     done: set[Step] = set()
     for (name, seed, probe_seed), group in groupby(order, _row):
         members = list(group)

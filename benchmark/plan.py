@@ -42,8 +42,8 @@ class Plan:
 
     Args:
         request: what was asked for.
-        studies: by ``Study.upstream``: those asked for, ``mel`` and the baseline of all ratios. s3prl's with the absolute
-            path of their checkpoint.
+        studies: by ``Study.upstream``: those asked for, ``mel`` and the baseline of all ratios. s3prl's with the
+            absolute path of their checkpoint.
         tasks: the names of all tasks asked for.
         speech: the corpus.
         cells: in the order in which they are made.

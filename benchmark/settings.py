@@ -43,8 +43,8 @@ class TimingSettings:
 @dataclass(frozen=True)
 class Study:
     """One row's share of a benchmark run. ``upstream`` tells it from all other rows of the run: a name, or
-    ``NAME[option=value]``, of which ``recipe.upstream`` is the name alone. ``recipe`` of what is not pre-trained is that
-    of the baseline, for its data, and for the baseline that it is timed against."""
+    ``NAME[option=value]``, of which ``recipe.upstream`` is the name alone. ``recipe`` of what is not pre-trained is
+    that of the baseline, for its data, and for the baseline that it is timed against."""
 
     upstream: str
     recipe: Recipe
@@ -54,7 +54,7 @@ class Study:
 
     @property
     def label(self) -> str:
-        """What tables and result files call the row: as ``upstream``, but checkpoints and maps without their folders."""
+        """What tables and result files call the row: ``upstream``, with checkpoints and maps without their folders."""
         return parse(self.upstream).label if is_foreign(self.upstream) else row_label(self.upstream)
 
     def resolved(self) -> dict[str, Any]:

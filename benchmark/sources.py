@@ -25,8 +25,8 @@ LOADING = tuple(f"{HOME}.upstream.{name}" for name in ("s3prl_compat", "s3prl_up
 
 @cache
 def source_hash(upstream_name: str) -> str:
-    """12 digits that change with the own code of an upstream, or of that of a row, the shared encoder, or the pre-training; of s3prl's upstreams
-    with s3prl's version and with how they are loaded."""
+    """12 digits that change with the own code of a row's upstream, the shared encoder, or the pre-training; of s3prl's
+    upstreams with s3prl's version and with how they are loaded."""
     if is_foreign(upstream_name):
         return _digest(LOADING, s3prl_version())
     shared = f"{HOME}.upstream"

@@ -7,9 +7,9 @@ which stand for their options: ``xbox[mode=bucketed]`` and ``xbox[bucketed]`` ar
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -76,7 +76,7 @@ def row_label(row: str) -> str:
     words = []
     for word in words_of(row):
         key, equals, value = word.partition("=")
-        name = os.path.basename(str(yaml.safe_load(value))) if equals and key == MAPS else value
+        name = Path(str(yaml.safe_load(value))).name if equals and key == MAPS else value
         words.append(f"{key}{equals}{name}")
     return f"{attention_of(row)}[{','.join(words)}]"
 
@@ -92,7 +92,7 @@ def _read(row: str, word: str, found: Entry) -> dict[str, Any]:
     if key not in options:
         raise _unknown(row, found, f"option {key!r}", did_you_mean(key, options))
     read = parse_overrides([f"attention.{key}={value}"])["attention"][key]
-    return {key: os.path.abspath(read) if key == MAPS and isinstance(read, str) and read else read}
+    return {key: str(Path(read).resolve()) if key == MAPS and isinstance(read, str) and read else read}
 
 
 def _unknown(row: str, found: Entry, what: str, near: str) -> ValueError:
@@ -112,6 +112,8 @@ def _written(name: str, key: str, value: Any) -> str:
     """A value as `parse_overrides` reads it back."""
     text = value if isinstance(value, str) else json.dumps(value)
     if DIVIDERS & set(text):
-        raise ValueError(f"{name}: {key}={text} cannot stand in brackets, as it has a comma or a bracket itself: rename it")
+        raise ValueError(
+            f"{name}: {key}={text} cannot stand in brackets, as it has a comma or a bracket itself: rename it"
+        )
     plain = not isinstance(value, str) or parse_overrides([f"attention.{key}={text}"])["attention"][key] == value
     return text if plain else json.dumps(value, ensure_ascii=False)
