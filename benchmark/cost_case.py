@@ -46,7 +46,7 @@ class Case:
 
 
 def rows_of(wanted: str) -> list[str]:
-    """``name`` -> the row of the upstream and one for each variant; ``name[variant]`` and ``name[option=value]`` -> that
+    """``name`` -> the row of the upstream and one for each variant; ``name[variant]`` or ``name[option=value]`` -> that
     row alone (``variants.py``). ``ValueError`` names the nearest when there is none; an upstream that cannot be
     imported is one row."""
     name, one = attention_of(wanted), words_of(wanted)

@@ -88,7 +88,8 @@ def _read(row: str, word: str, found: Entry) -> dict[str, Any]:
     if not equals:
         if key in variants:
             return dict(found.info.variants[key].options)
-        raise _unknown(row, found, f"variant {key!r}", did_you_mean(key, [*variants, *options]))
+        near = f"give the option a value, {key}=VALUE;" if key in options else did_you_mean(key, variants)
+        raise _unknown(row, found, f"variant {key!r}", near)
     if key not in options:
         raise _unknown(row, found, f"option {key!r}", did_you_mean(key, options))
     read = parse_overrides([f"attention.{key}={value}"])["attention"][key]
