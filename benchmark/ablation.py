@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .ablation_curves import Ablation, Curve, Learner, Reached, ablations, crossed, mean_curve, settled
-from .facts import direction, facts
+from .facts import direction, facts, remarks
 from .names import BASELINE
 from .pages import escape, grid
 from .result_files import read_cells, write_atomically
@@ -84,7 +84,8 @@ def shown_steps(ablation: Ablation) -> list[int]:
     """The steps at which all rows were validated that lie nearest to ``SHARES``, and the last."""
     known = [set(curve.steps) for learner in ablation.learners for curve in learner.valid.values()]
     last = max(map(max, known))
-    steps = sorted(set.intersection(*(each for each in known if len(each) > 1 or known == [each])) or {last})
+    whole = [steps for steps in known if len(steps) > 1] or known  # without those of which only the last loss is known
+    steps = sorted(set.intersection(*whole) or {last})
     near = (min(steps, key=lambda step: (abs(step - share * last), -step)) for share in SHARES)
     return sorted({*near, last})
 
@@ -108,7 +109,7 @@ def _losses(ablation: Ablation, learners: Sequence[Learner]) -> list[list[str]]:
     steps, baseline = shown_steps(ablation), ablation.baseline
     end = mean_curve(baseline.valid).losses[-1] if baseline else None
     *early, last = steps
-    header = ["row", "seeds", *(f"step {step} ({step / last:.0%})" for step in early), f"end, step {last}"]
+    header = ["row", "seeds", *(f"step {step} ({100 * step / last:.0f} %)" for step in early), f"end, step {last}"]
     header += [f"end against {BASELINE}"] if end else []
     lines = [header]
     for learner in learners:
@@ -125,8 +126,8 @@ def _until(ablation: Ablation, learners: Sequence[Learner]) -> list[str]:
     if baseline is None:
         return [f"No steps until the last loss of {BASELINE}: it has no finished cell here.", ""]
     valid, train = (mean_curve(curves).losses[-1] for curves in (baseline.valid, baseline.train))
-    titles = (f"step, L1 {valid:.3f} in validation", "s", f"step, L1 {train:.3f} in training", "s")
-    lines = [["row", f"step, x {BASELINE}", "whole run, s", *titles]]
+    titles = (f"step of L1 {valid:.3f} in validation", "s, validation", f"step of L1 {train:.3f} in training")
+    lines = [["row", f"one step, x {BASELINE}", "whole run, s", *titles, "s, training"]]
     for learner in learners:
         ratio, step_s = learner.step_ratio, learner.step_s
         quartiles = UNKNOWN if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
@@ -218,6 +219,7 @@ def _reading(ablation: Ablation, learners: Sequence[Learner]) -> list[str]:
         for note in learner.notes:
             notes.setdefault(note, []).append(learner.label)
     lines += [escape(f"{', '.join(labels)}: {note}.") for note, labels in notes.items()]
+    lines += map(escape, remarks(ablation.unmade))
     scored = [row for learner in ablation.learners for row in learner.scores.values()]
     return [*lines, *(escape(line) for line in facts(scored)[-2:])]
 

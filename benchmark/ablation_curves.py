@@ -56,7 +56,8 @@ class Learner:
 class Ablation:
     """Rows that were made under the same settings, apart from their tasks: the baseline first, then by their last loss.
 
-    ``step_s`` is the median of the baseline's training step in the timing lane, None when nothing was timed.
+    ``step_s`` is the median of the baseline's training step in the timing lane, None when nothing was timed. ``unmade``
+    are rows without a score.
     """
 
     corpus: str
@@ -64,6 +65,7 @@ class Ablation:
     settings: Mapping[str, object]
     learners: tuple[Learner, ...]
     step_s: float | None
+    unmade: tuple[Row, ...] = ()
 
     @property
     def baseline(self) -> Learner | None:
@@ -125,7 +127,14 @@ def _ablation(group: Sequence[Row], out: Path) -> Ablation | None:
     learners = [_learner(rows, step_s, out) for rows in members.values()]
     if not any(learner.valid for learner in learners):
         return None
-    return Ablation(group[0].corpus, group[0].preset, group[0].settings, tuple(sorted(learners, key=_order)), step_s)
+    return Ablation(
+        corpus=group[0].corpus,
+        preset=group[0].preset,
+        settings=group[0].settings,
+        learners=tuple(sorted(learners, key=_order)),
+        step_s=step_s,
+        unmade=tuple(row for row in group if row.score is None),
+    )
 
 
 def _order(learner: Learner) -> tuple[bool, bool, float, str]:
