@@ -30,8 +30,8 @@ def pca(points: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.ndarray
     """Coordinates (P, C) of points (P, F) along the directions of most variance, and the share of the whole variance
     that each direction has (C,).
 
-    Exact, and without an F x F matrix where F is above P. The largest loading of each direction is positive, so that
-    two runs do not differ in signs. Points that are all the same have coordinates and shares 0.
+    Exact: a thin singular value decomposition, without an F x F matrix where F is above P, and with signs that do not
+    change from run to run. Points that are all the same have coordinates and shares 0.
 
     Raises:
         ValueError: for points that are not finite numbers (P, F), or when there are fewer than C points or dimensions.
@@ -45,8 +45,7 @@ def pca(points: np.ndarray, components: int = 2) -> tuple[np.ndarray, np.ndarray
         raise ValueError(f"{told}, not {components}: ask for fewer, or give more points")
     if _num_distinct(points) == 1:
         return np.zeros((len(points), components)), np.zeros(components)
-    solver = "full" if points.shape[0] <= points.shape[1] else "covariance_eigh"
-    fitted = PCA(n_components=components, svd_solver=solver)
+    fitted = PCA(n_components=components, svd_solver="full")
     return fitted.fit_transform(points), fitted.explained_variance_ratio_
 
 

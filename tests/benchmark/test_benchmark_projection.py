@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from s3prl_attention.benchmark.projection import clusters, default_perplexity, pca, tsne
+from sklearn.metrics import silhouette_score
 
 
 def blobs(num_groups=3, each=20, dims=6, spread=0.3, seed=0):
@@ -86,11 +87,14 @@ def test_the_true_number_of_groups_has_the_best_silhouette_and_the_true_members(
     assert best.count == num_groups
     assert best.silhouette > 0.8
     assert same_partition(best.labels, group)
+    assert best.silhouette == pytest.approx(silhouette_score(points, best.labels))  # of all dimensions
 
 
 def test_the_silhouette_is_rousseeuws():
     points = np.array([[0.0], [1.0], [10.0], [12.0]])
     (two,) = clusters(points, [2])
+    (turned,) = clusters(points * np.full((4, 9), 1 / 3), [2])  # the same distances in more dimensions than points
+    assert turned.silhouette == pytest.approx(two.silhouette)
     expected = [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5]
     assert two.silhouette == pytest.approx(np.mean(expected))
 
