@@ -44,16 +44,41 @@ def write_mean_maps(checkpoint: Path, corpus: Corpus, path: Path, most: int = UT
     """
     if most < 1:
         raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
+    expert = load_with_maps(checkpoint)
+    ids = chosen(expert, corpus, most)
+    logger.info("mean maps of %s over %d utterances -> %s", expert.name, len(ids), path)
+    maps = mean_maps_over(expert, corpus, ids, device)
+    about = {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": source(checkpoint)}
+    return write_maps(path, maps, about)
+
+
+def load_with_maps(checkpoint: Path) -> UpstreamExpert:
+    """The upstream of a checkpoint, in evaluation; raises ``ValueError`` when there is none, or one without maps."""
     name = str(load_checkpoint(checkpoint)[0].get("upstream"))
     expert = load(name, ckpt=checkpoint).eval()
     assert isinstance(expert, UpstreamExpert)
-    ids = chosen(expert, corpus, most)
-    logger.info("mean maps of %s over %d utterances -> %s", name, len(ids), path)
-    maps = mean_maps(expert.to(device), tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None))
-    weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
-    about = {"upstream": name, "corpus": corpus.name, "utterances": str(len(ids)), "source": f"sha256:{weights}"}
+    if not all(hasattr(layer.attention, "weights") for layer in expert.encoder.layers):
+        raise ValueError(
+            f"the attention of {name} has no maps: choose an upstream with `weights`, as self_attention has"
+        )
+    return expert
+
+
+def mean_maps_over(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str], device: str = "cpu") -> Tensor:
+    """The mean maps (L, H, N, N) over one crop of each of these utterances, with a bar; the upstream goes to
+    ``device``."""
+    return mean_maps(expert.to(device), tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None))
+
+
+def source(checkpoint: Path) -> str:
+    """The content of a checkpoint's weights, wherever they lie."""
+    return f"sha256:{hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()}"
+
+
+def write_maps(path: Path, maps: Tensor, about: dict[str, str]) -> Path:
+    """Write a file of maps (L, H, N, N), whole, with metadata."""
     with replace_file(path) as temporary:
-        save_file({TENSOR: maps}, temporary, metadata=about)
+        save_file({TENSOR: maps.contiguous()}, temporary, metadata=about)
     return path
 
 

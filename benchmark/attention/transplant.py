@@ -9,7 +9,6 @@ Legend: L distinct layers, H heads, N max_frames, U held-out utterances.
 """
 
 import argparse
-import hashlib
 import logging
 import shlex
 import sys
@@ -29,16 +28,15 @@ from ...recipes.corpora import Corpus
 from ...recipes.objective import ReconstructionHead
 from ...recipes.pretrain import _validation as validation_batches  # a new name there would make every cell stale
 from ...recipes.pretrain import validate
-from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
-from ...upstream.checkpoint import WEIGHTS, load_checkpoint, part, restore
+from ...upstream.checkpoint import load_checkpoint, part, restore
 from ...upstream.expert import UpstreamExpert
 from ...upstream.options import typed
 from ..environment import describe
 from ..statistics import draw_clusters, paired_interval
 from .checkpoint_speech import add_arguments, pretraining_speech, recipe_of, refuse_overrides
 from .given_maps import GivenMaps, check_rebuilt, constant
-from .mean_maps import UTTERANCES, chosen, crops, mean_maps
+from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source
 from .transplant_report import write_report
 
 logger = logging.getLogger(__name__)
@@ -68,11 +66,7 @@ def load_trained(checkpoint: Path, corpus: Corpus) -> Trained:
         ValueError: when it is none, has no head, or has an attention without maps.
     """
     saved, tensors = load_checkpoint(checkpoint)
-    name = str(saved.get("upstream"))
-    expert = load(name, ckpt=checkpoint).eval()
-    assert isinstance(expert, UpstreamExpert)
-    if not all(hasattr(layer.attention, "weights") for layer in expert.encoder.layers):
-        raise ValueError(f"{name} has no maps that others could stand for: choose an upstream whose attention has them")
+    expert = load_with_maps(checkpoint)
     if not part(tensors, "head."):
         raise ValueError(f"{checkpoint} has no head that reconstructs frames: name one that pre-training wrote")
     head = ReconstructionHead(hidden_dim=expert.options.hidden_dim, output_dim=expert.options.input_dim)
@@ -206,8 +200,7 @@ def measure(checkpoint: Path, corpus: Corpus, most: int, device: str, command: s
     kept = replace(corpus, utterances=tuple(u for u in corpus.utterances if u.id in training))
     ids = chosen(expert, kept, most)
     logger.info("mean maps of %s over %d utterances, losses over %d held out", name, len(ids), len(trained.valid_ids))
-    found = tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None)
-    means = mean_maps(expert.to(device), found)
+    means = mean_maps_over(expert, corpus, ids, device)
     utterances = held_out(trained, corpus)
     saved = load_checkpoint(checkpoint)[0]
     return {
@@ -219,7 +212,7 @@ def measure(checkpoint: Path, corpus: Corpus, most: int, device: str, command: s
         "preset": recipe_of(saved).get("preset"),
         "seed": (saved.get("lineage") or {}).get("seed"),
         "command": command,
-        "checkpoint": f"sha256:{hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()}",
+        "checkpoint": source(checkpoint),
         "options": {**asdict(expert.options), **asdict(expert.own_options)},
         "num_layers": len(expert.encoder.layers),
         "num_heads": expert.options.num_heads,
