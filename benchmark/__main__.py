@@ -15,6 +15,8 @@ COMMANDS = {
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
     "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
     "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
+    "transplant": ("attention.transplant", "what is lost when heads use their mean maps"),
+    "derive": ("attention.derive", "an initial set of maps from a trained upstream, by case"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 

@@ -1,6 +1,6 @@
 """An initial set of attention maps from a trained upstream, for ``fixed_init`` with ``init=maps`` and ``mean_map``.
 
-    python -m s3prl_attention.benchmark.attention.derive CHECKPOINT --what prototypes --out result/prototypes.safetensors
+    python -m s3prl_attention.benchmark.attention.derive CHECKPOINT --what prototypes --out result/set.safetensors
 
 ``means`` are the mean maps themselves, layer by layer and head by head. ``prototypes`` are one map for each case and
 shift found among them (``prototypes.py``), the same in every layer. Beside the maps a yaml of the same name tells what
@@ -25,8 +25,8 @@ from ...upstream.maps_file import fingerprint
 from ..result_files import write_atomically
 from .checkpoint_speech import add_arguments, pretraining_speech, refuse_overrides
 from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source, write_maps
+from .pictures import gallery, save
 from .prototypes import MADE, RANDOM, Prototype, dealt, describe_all, prototypes
-from .set_plot import draw
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def derive(
     device: str = "cpu",
     command: str = "",
 ) -> list[Path]:
-    """Write the set of a checkpoint to ``path``, its yaml and its pictures beside it; returns their paths.
+    """Write the set of a checkpoint to ``path``, its yaml and a picture beside it; returns their paths.
 
     Args:
         checkpoint: a folder of a pre-trained upstream whose attention has maps.
@@ -87,7 +87,7 @@ def derive(
         told = {"dealing": DEALING, "heads": _dealt_heads(found, num_heads, seed)}
     about = {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": source(checkpoint)}
     write_maps(path, maps, {**about, "what": what})
-    about_set: dict[str, Any] = {
+    told_of: dict[str, Any] = {
         "schema": SCHEMA,
         "what": what,
         "command": command,
@@ -102,12 +102,12 @@ def derive(
         },
         **told,
     }
-    text = "# A set of attention maps; layers and heads are counted from 0, as in the tensor.\n"
-    text += yaml.safe_dump(about_set, sort_keys=False, allow_unicode=True, width=120)
-    contents = {".yaml": text.encode(), **draw(maps, _titles(told["heads"], maps), what)}
-    for suffix, content in contents.items():
-        write_atomically(path.with_suffix(suffix), content)
-    return [path, *(path.with_suffix(suffix) for suffix in contents)]
+    text = "# A set of attention maps; layers and heads are counted from 1.\n"
+    text += yaml.safe_dump(told_of, sort_keys=False, allow_unicode=True, width=120)
+    write_atomically(path.with_suffix(".yaml"), text.encode())
+    shown = maps if what == MEANS else maps[:1, : len(found)]
+    drawn = gallery(shown, [_caption(line) for line in told["heads"] if line["case"] != RANDOM])
+    return [path, path.with_suffix(".yaml"), *save(drawn, path.parent, path.stem)]
 
 
 def _longest(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str]) -> int:
@@ -120,8 +120,8 @@ def _heads(means: Tensor) -> list[dict[str, Any]]:
     """The case of each head of a set of means."""
     return [
         {"layer": layer, "head": head, "case": case.name, "detail": case.detail, "shift": case.shift}
-        for layer, row in enumerate(describe_all(means))
-        for head, case in enumerate(row)
+        for layer, row in enumerate(describe_all(means), 1)
+        for head, case in enumerate(row, 1)
     ]
 
 
@@ -134,22 +134,20 @@ def _dealt_heads(found: Sequence[Prototype], num_heads: int, seed: int) -> list[
             "detail": prototype.detail,
             "shift": prototype.shift,
             "made": MADE[prototype.case],
-            "from": [{"layer": layer, "head": at} for layer, at in prototype.heads],
+            "from": [f"layer {layer + 1} head {at + 1}" for layer, at in prototype.heads],
         }
-        for head, prototype in enumerate(found)
+        for head, prototype in enumerate(found, 1)
     ]
-    return own + [{"head": head, "case": RANDOM, "seed": seed} for head in range(len(found), num_heads)]
+    return own + [{"head": head, "case": RANDOM, "seed": seed} for head in range(len(found) + 1, num_heads + 1)]
 
 
-def _titles(heads: Sequence[dict[str, Any]], maps: Tensor) -> list[list[str]]:
-    """What stands above each map of the picture, by layer and head."""
-    shown: dict[tuple[int, int], str] = {}
-    for line in heads:
-        title = line.get("detail") or line["case"]
-        title += f" ({len(line['from'])})" if "from" in line else ""
-        for layer in [line["layer"]] if "layer" in line else range(len(maps)):
-            shown[layer, line["head"]] = title
-    return [[shown[layer, head] for head in range(maps.shape[1])] for layer in range(len(maps))]
+def _caption(line: dict[str, Any]) -> dict[str, Any]:
+    """A head as the gallery takes it; of a prototype it tells of how many heads it was made."""
+    return {
+        "layer": 1,
+        **line,
+        "detail": f"{line['detail']}, of {len(line['from'])}" if "from" in line else line["detail"],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

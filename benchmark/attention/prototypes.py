@@ -20,6 +20,7 @@ MADE = {
     FLAT: "uniform",
 }  # case -> how its prototype is made of the mean maps
 RANDOM = "random"
+EVEN = "even"
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ def describe_all(maps: Tensor) -> list[list[Case]]:
 
 def prototypes(maps: Tensor) -> list[Prototype]:
     """A prototype for each case and detail among mean maps (L, H, N, N), the most frequent first, then by layer and
-    head. All flat maps have one: scattered or even, what they have in common is that they name no place."""
+    head. All flat maps have one, an even one: what scattered maps have in common is that they name no place."""
     groups: dict[tuple[str, str, int], list[tuple[int, int]]] = {}
     for layer, row in enumerate(describe_all(maps)):
         for head, case in enumerate(row):
-            detail = "" if case.name == FLAT else case.detail
+            detail = EVEN if case.name == FLAT else case.detail
             groups.setdefault((case.name, detail, case.shift), []).append((layer, head))
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))  # stable
     return [Prototype(*key, tuple(heads), _profile(key[0], maps, heads)) for key, heads in ordered]
@@ -93,8 +94,8 @@ def dealt(found: Sequence[Prototype], num_layers: int, num_heads: int, num_frame
     """
     if len(found) > num_heads:
         raise ValueError(
-            f"{len(found)} prototypes were found and the set has {num_heads} heads, one each is the least: ask for a set "
-            f"of --heads {len(found)} or more, for an upstream with so many, or take --what means"
+            f"{len(found)} prototypes were found, and a set of {num_heads} heads has no room for one each: ask for "
+            f"--heads {len(found)} or more, for an upstream with so many, or take --what means"
         )
     own = torch.stack([drawn(prototype, num_frames) for prototype in found])
     generator = torch.Generator().manual_seed(seed)

@@ -109,7 +109,7 @@ def transplant(trained: Trained, utterances: Sequence[Batch], means: Tensor, dev
         device: of the model.
 
     Returns:
-        ``before``, a loss; ``heads`` and ``layers``, a line for each (counted from 0), and ``all``, such a line: its
+        ``before``, a loss; ``heads`` and ``layers``, a line for each (counted from 1), and ``all``, such a line: its
         ``loss`` for each kind of map (mean, uniform, identity), how much it ``rises`` for each, and how much ``less``
         the mean map loses than each control. The last two are [value, low, high], a 95 % interval by bootstrap over
         utterances.
@@ -153,8 +153,8 @@ def transplant(trained: Trained, utterances: Sequence[Batch], means: Tensor, dev
     of_heads, of_layers = lines[: len(places)], lines[len(places) : -1]
     return {
         "before": float(before @ counts / counts.sum()),
-        "heads": [{"layer": at[0], "head": at[1], **line} for at, line in zip(places, of_heads, strict=True)],
-        "layers": [{"layer": layer, **line} for layer, line in enumerate(of_layers)],
+        "heads": [{"layer": at[0] + 1, "head": at[1] + 1, **line} for at, line in zip(places, of_heads, strict=True)],
+        "layers": [{"layer": layer, **line} for layer, line in enumerate(of_layers, 1)],
         "all": lines[-1],
     }
 

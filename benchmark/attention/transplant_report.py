@@ -1,6 +1,5 @@
 """What replacing attention maps costs, as files: transplant.json, a page, and a picture of layers by heads."""
 
-import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,22 +9,22 @@ import numpy as np
 
 from ..pages import escape
 from ..result_files import write_atomically
+from .pictures import COLUMN_IN, NORMAL, SMALL, save
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = {"mean": "mean map", "uniform": "uniform", "identity": "identity"}  # key in the file -> as a table says it
-WIDTH = 3.4  # inches: a column of a paper
 ROW_HEIGHT = 0.19  # inches of a layer
 
 
 def write_report(folder: Path, found: Mapping[str, Any]) -> list[Path]:
-    """Write transplant.json, transplant.md, transplant.png and transplant.svg; returns their paths."""
+    """Write transplant.json, transplant.md and the picture, transplant.svg and transplant.png; returns their paths."""
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    contents = {"transplant.json": text.encode(), "transplant.md": markdown(found).encode(), **draw(found)}
+    contents = {"transplant.json": text, "transplant.md": markdown(found)}
     for name, content in contents.items():
-        write_atomically(folder / name, content)
-    return [folder / name for name in contents]
+        write_atomically(folder / name, content.encode())
+    return [*(folder / name for name in contents), *save(figure(found), folder, "transplant")]
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -56,9 +55,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         "## All heads, and those of one layer",
         "",
     ]
-    layers = [(f"layer {line['layer'] + 1}", line) for line in loss["layers"]]
+    layers = [(f"layer {line['layer']}", line) for line in loss["layers"]]
     page += _table(["replaced"], [([name], line) for name, line in [("all heads", loss["all"]), *layers]], KINDS)
-    heads = [([str(line["layer"] + 1), str(line["head"] + 1)], line) for line in loss["heads"]]
+    heads = [([str(line["layer"]), str(line["head"])], line) for line in loss["heads"]]
     page += ["", "## One head", "", *_table(["layer", "head"], heads, ["mean"]), ""]
     return "\n".join(page)
 
@@ -75,8 +74,8 @@ def reading(found: Mapping[str, Any]) -> list[str]:
     return [
         f"All heads at once: {told}; the mean maps cost {100 * every['rises']['mean'][0] / loss['before']:.1f} % of "
         f"the loss, {_interval(every['less']['uniform'])} less than uniform maps do.",
-        f"By layer the mean maps cost most in layer {layer['layer'] + 1}, {_interval(layer['rises']['mean'])}; of "
-        f"single heads in layer {head['layer'] + 1}, head {head['head'] + 1}, {_interval(head['rises']['mean'])}.",
+        f"By layer the mean maps cost most in layer {layer['layer']}, {_interval(layer['rises']['mean'])}; of "
+        f"single heads in layer {head['layer']}, head {head['head']}, {_interval(head['rises']['mean'])}.",
         f"Of {len(loss['heads'])} heads, {lost} lose something with their mean map by an interval above 0, and for "
         f"{better} it is better than a uniform map by such an interval.",
     ]
@@ -108,24 +107,9 @@ def _signed(value: float) -> str:
     return "0.0000" if text == "-0.0000" else text
 
 
-def draw(found: Mapping[str, Any]) -> dict[str, bytes]:
-    """``transplant.png`` and ``transplant.svg``, the same for the same losses."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    png, svg = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "transplant", "svg.fonttype": "none", "font.size": 7.5}):
-        drawn = figure(found)
-        FigureCanvasAgg(drawn).print_png(png)
-        FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None})
-    return {"transplant.png": png.getvalue(), "transplant.svg": svg.getvalue()}
-
-
 def figure(found: Mapping[str, Any]) -> "Figure":
     """A panel for each kind of map, layers by heads, with a column for all heads of a layer. Numbers are thousandths,
     bold where their interval leaves out 0."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -135,35 +119,38 @@ def figure(found: Mapping[str, Any]) -> "Figure":
     largest = max(1e-3, *(float(np.nanmax(grid[..., 0])) for grid in grids.values()))
     scale = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)  # the root tells single heads apart beside whole layers
     panel = num_layers * ROW_HEIGHT + 0.36
-    drawn = Figure(figsize=(WIDTH, len(KINDS) * panel + 0.87), dpi=220)
-    FigureCanvasAgg(drawn)
+    drawn = Figure(figsize=(COLUMN_IN, len(KINDS) * panel + 0.87))
     drawn.set_layout_engine("constrained", h_pad=0.03, w_pad=0.04)
     axes = drawn.subplots(len(KINDS), 1, sharex=True)
     for axis, (kind, name) in zip(axes, KINDS.items(), strict=True):
         shown = axis.imshow(grids[kind][..., 0], cmap="Blues", norm=scale, aspect="auto")
         axis.set_title(f"{name}; all at once {_short(1000 * loss['all']['rises'][kind][0])}", fontsize=8, pad=3)
         axis.set_yticks(range(num_layers), [str(layer + 1) for layer in range(num_layers)])
-        axis.tick_params(length=0, pad=2)
+        axis.tick_params(length=0, pad=2, labelsize=NORMAL)
         axis.spines[:].set_visible(False)
         for layer in range(num_layers):
             for column, (value, low, high) in enumerate(grids[kind][layer]):
                 if np.isfinite(value):
                     text = axis.text(column, layer, _short(value), ha="center", va="center")
                     text.set(
-                        fontsize=6.5 if num_heads <= 8 else 5.5, weight="bold" if low > 0 or high < 0 else "normal"
+                        fontsize=SMALL if num_heads <= 8 else SMALL - 1,
+                        weight="bold" if low > 0 or high < 0 else "normal",
                     )
                     text.set_color("white" if float(scale(value)) > 0.55 else "black")
     axes[-1].set_xticks([*range(num_heads), num_heads + 1], [*(str(head + 1) for head in range(num_heads)), "all"])
-    axes[-1].set_xlabel("head", labelpad=1)
-    axes[len(KINDS) // 2].set_ylabel("layer", labelpad=1)
+    axes[-1].set_xlabel("head", labelpad=1, fontsize=NORMAL)
+    axes[len(KINDS) // 2].set_ylabel("layer", labelpad=1, fontsize=NORMAL)
     ticks = [
         tick
-        for tick in (0, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+        for tick in (0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
         if tick <= largest and (tick == 0 or tick >= largest / 100)
     ]
     bar = drawn.colorbar(shown, ax=axes, location="bottom", aspect=40, pad=0.02, ticks=ticks)
     bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    bar.set_label(f"loss rises from {loss['before']:.3f} by thousandths\nbold: its 95 % interval leaves out 0")
+    bar.set_label(
+        f"loss rises from {loss['before']:.3f} by thousandths\nbold: its 95 % interval leaves out 0", fontsize=NORMAL
+    )
+    bar.ax.tick_params(labelsize=NORMAL)
     bar.outline.set_visible(False)
     return drawn
 
@@ -172,9 +159,9 @@ def _grid(loss: Mapping[str, Any], kind: str, num_layers: int, num_heads: int) -
     """How much the loss rises, with its interval, (layers, heads + 2, 3): an empty column between heads and all."""
     grid = np.full((num_layers, num_heads + 2, 3), np.nan)
     for line in loss["heads"]:
-        grid[line["layer"], line["head"]] = line["rises"][kind]
+        grid[line["layer"] - 1, line["head"] - 1] = line["rises"][kind]
     for line in loss["layers"]:
-        grid[line["layer"], -1] = line["rises"][kind]
+        grid[line["layer"] - 1, -1] = line["rises"][kind]
     return grid
 
 
