@@ -5,6 +5,9 @@ from statistics import mean
 from typing import Any
 
 MEASURES = (  # key of the table, heading, digits, factor
+    ("near", "near", 2, 1),
+    ("sided", "sided", 2, 1),
+    ("vertical", "vertical", 2, 1),
     ("explained", "explained by the mean map, %", 0, 100),
     ("explained_by_offset", "by the offset alone, %", 0, 100),
     ("distance_frames", "distance, frames", 1, 1),
@@ -26,8 +29,10 @@ READING = (
     "frames with the same phone anywhere in the crop (silence counts as one), and with the same speaker in crops "
     "spliced of two. What even attention would have is the line chance.",
     "The cases follow written rules (benchmark/attention/cases.py): a map is compared with one whose every row is its "
-    "mean row. *Near-diagonal*: mass within a thirty-second of the crop around the diagonal. *One-sided context*: the "
-    "past outweighs the future, or the other way round. *Vertical*: columns. *Flat*: none of them by 0.15 or more. "
+    "mean row. *Near-diagonal* (measure near): mass within a thirty-second of the crop around the diagonal. *One-sided "
+    "context* (sided, negative for the past): beyond that band the past outweighs the future, or the other way round. "
+    "*Vertical*: the mean row is uneven, that is, there are columns. The largest measure names the case; *flat*: none "
+    "is 0.15 or more. "
     "They are ours: the study names none in the text we have.",
 )
 

@@ -186,7 +186,7 @@ def test_maps_that_are_all_the_same_are_not_projected():
 
 # --- the command
 
-SMOKE = ["attention", "--preset", "smoke", "--frames", "32", "--samples", "4"]
+SMOKE = ["attention", "--preset", "smoke", "--frames", "64", "--samples", "4"]
 
 
 @pytest.fixture(scope="module")
