@@ -25,7 +25,7 @@ from ...upstream.maps_file import fingerprint
 from ..result_files import write_atomically
 from .checkpoint_speech import add_arguments, pretraining_speech, refuse_overrides
 from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source, write_maps
-from .pictures import gallery, save
+from .pictures import NORMAL, gallery, save
 from .prototypes import MADE, RANDOM, Prototype, dealt, describe_all, prototypes
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ def derive(
     logger.info("mean maps of %s over %d utterances", expert.name, len(ids))
     means = mean_maps_over(expert, corpus, ids, device)
     reached = means[..., : _longest(expert, corpus, ids), : _longest(expert, corpus, ids)]
+    told: dict[str, Any]
     if what == MEANS:
         maps, told = means, {"heads": _heads(reached)}
     else:
@@ -107,6 +108,8 @@ def derive(
     write_atomically(path.with_suffix(".yaml"), text.encode())
     shown = maps if what == MEANS else maps[:1, : len(found)]
     drawn = gallery(shown, [_caption(line) for line in told["heads"] if line["case"] != RANDOM])
+    if what == PROTOTYPES:
+        drawn.axes[0].set_ylabel("every layer", fontsize=NORMAL)
     return [path, path.with_suffix(".yaml"), *save(drawn, path.parent, path.stem)]
 
 
