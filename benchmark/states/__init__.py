@@ -1,1 +1,1 @@
-"""What hidden states hold, seen without training anything: pictures by phone and speaker, and which states probes read."""
+"""What hidden states hold: pictures by phone and speaker without training anything, and which states probes read."""

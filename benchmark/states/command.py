@@ -18,7 +18,7 @@ from ...recipes.pretrain import check_device
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.plugins import UPSTREAMS
 from ...upstream.s3prl_upstreams import check, parse
-from ..names import MEL, is_foreign, is_pretrained
+from ..names import BASELINE, MEL, is_foreign, is_pretrained
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..settings import Study, check_overrides, load_study
 from .page import write
@@ -57,7 +57,9 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
     """
     check_device(options.device)
     if not 2 <= options.speakers <= len(STYLES):
-        raise ValueError(f"--speakers must be 2 to {len(STYLES)}, which is how many marks there are: {options.speakers}")
+        raise ValueError(
+            f"--speakers must be 2 to {len(STYLES)}, which is how many marks there are: {options.speakers}"
+        )
     overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + list(overrides)
     speech = load_speech(load_study(MEL, options.preset, overrides).recipe.data)
     studies = _studies(options, overrides, speech)
@@ -82,18 +84,22 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
 
 def _studies(options: argparse.Namespace, overrides: Sequence[str], speech: Speech) -> list[Study]:
     """Those asked for, or all that ``out`` has; each has what it needs."""
-    known = (MEL, *UPSTREAMS.names())
+    known = dict.fromkeys([MEL, BASELINE, *UPSTREAMS.names()])
     asked = [
         name if name == MEL else parse(name).text if is_foreign(name) else UPSTREAMS.check(name)
         for name in dict.fromkeys(options.upstream)
     ]
-    check_overrides(asked or known, overrides)
+    check_overrides(asked or list(known), overrides)
     studies = [load_study(name, options.preset, overrides) for name in asked or known]
     pretrained = [study for study in studies if is_pretrained(study.upstream)]
     missing = [study for study in pretrained if checkpoint(study, speech, options.seed, options.out) is None]
     if missing and (asked or len(missing) == len(pretrained)):
-        wanted = missing if asked else [study for study in missing if study.upstream == "self_attention"]
+        wanted = missing if asked else [study for study in missing if study.upstream == BASELINE]
         raise ValueError(how_to_train(wanted, speech, options.seed, options.out, overrides, options.device))
+    for study in pretrained:
+        if options.layer is not None and not 0 <= options.layer <= study.recipe.model.num_layers:
+            last = study.recipe.model.num_layers
+            raise ValueError(f"--layer must be 0 (the input) to {last} for {study.upstream}, got {options.layer}")
     if foreign := [parse(name) for name in asked if is_foreign(name)]:
         check(foreign)
     return [study for study in studies if study not in missing]

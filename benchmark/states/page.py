@@ -15,7 +15,7 @@ from ..projection import default_perplexity
 from ..result_files import write_atomically
 from .measures import Share
 from .phone_classes import MEMBERS, without_class
-from .picture import draw
+from .picture import draw, two_digits
 from .sample import FRAMES_PER_PHONE, PER_SPEAKER, Sample
 from .view import Numbers, View, state_name
 
@@ -34,7 +34,8 @@ def write(
 ) -> list[Path]:
     """Write ``states.md``, ``states.json`` and the pictures; the paths, the page first."""
     pictures = draw(views, samples)
-    title = f"Hidden states by {' and '.join(samples)}: {corpus.name}, preset {preset}, seed {seed}"
+    kinds = " and ".join(name.removesuffix("s") for name in samples)
+    title = f"Hidden states by {kinds}: {corpus.name}, preset {preset}, seed {seed}"
     notes = _notes(samples, corpus)
     pngs = [name for name in pictures if name.endswith(".png")]
     page = ["# " + escape(title), "", "Made by", "", f"    {command}", "", *_data(corpus)]
@@ -63,9 +64,9 @@ def _table(name: str, views: Sequence[View]) -> list[str]:
     lines = [["upstream", "state", *shares, f"silhouette of {'classes' if classes else name}"]]
     for view in views:
         numbers = view.seen[name].by_state[view.state]
-        lines.append([view.label, view.state_name, *map(_share, _shares(numbers)), f"{numbers.silhouette:.3f}"])
+        lines.append([view.label, view.state_name, *map(_share, _shares(numbers)), two_digits(numbers.silhouette)])
     last = views[-1].seen[name].by_state[views[-1].state]
-    lines.append(["by chance", "", *(percent(s.chance) for s in _shares(last)), f"{last.silhouette_chance:.3f}"])
+    lines.append(["by chance", "", *(percent(s.chance) for s in _shares(last)), two_digits(last.silhouette_chance)])
     return _grid(lines)
 
 
@@ -104,8 +105,9 @@ def _about(name: str, sample: Sample) -> str:
     if name == "phones":
         fewer = ", ".join(f"{phone} {count}" for phone, count in sorted(few.items()))
         return (
-            f"{len(sample.names)} frames: the middle ones of up to {FRAMES_PER_PHONE} segments of each of {len(counts)} "
-            f"phones{f' (fewer of {fewer})' if fewer else ''}, from {utterances} utterances of {speakers} speakers."
+            f"{len(sample.names)} frames: the middle ones of up to {FRAMES_PER_PHONE} segments of each of "
+            f"{len(counts)} phones{f' (fewer of {fewer})' if fewer else ''}, from {utterances} utterances of "
+            f"{speakers} speakers."
         )
     each = f"{min(counts.values())} to {max(counts.values())}" if few else f"{max(counts.values())}"
     return f"{utterances} utterances: {each} of each of {speakers} speakers (at most {PER_SPEAKER})."

@@ -1,4 +1,4 @@
-"""Phones by the way they are made: six broad classes of ARPAbet, in which synthetic and recorded corpora are labelled."""
+"""Phones by the way they are made: six broad classes of ARPAbet, the labels of synthetic and recorded corpora."""
 
 from collections.abc import Iterable
 

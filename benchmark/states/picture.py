@@ -100,10 +100,16 @@ def _draw_key(band: SubFigure, key: Key, place: int, number: int, height: float)
         Line2D([], [], linestyle="", marker=marker, color=colour, markersize=3.5, label=name.replace("$", r"\$"))
         for name, (colour, marker) in key.styles.items()
     ]
+    layout = {"handletextpad": 0.1, "columnspacing": 0.9, "labelspacing": 0.25, "borderaxespad": 0.0}
     band.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(left - 0.012, 1 - 0.22 / height), ncols=_columns(key), frameon=False,
-        fontsize=POINTS, handletextpad=0.1, columnspacing=0.9, labelspacing=0.25, borderaxespad=0.0,
-    )  # fmt: skip
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left - 0.012, 1 - 0.22 / height),
+        ncols=_columns(key),
+        frameon=False,
+        fontsize=POINTS,
+        **layout,
+    )
 
 
 def _block(place: int, number: int) -> tuple[float, float]:
@@ -136,8 +142,15 @@ def caption(sample: str, numbers: Numbers) -> str:
     shares = [f"{name} {percent(s.value)} % ({{}}{percent(s.chance)})" for name, s in kinds if s]
     told = ", ".join(shares[:1]).format("chance ") + "".join(f", {share.format('')}" for share in shares[1:])
     what = "classes" if numbers.broad else sample
-    silhouette = f"silhouette of {what} {numbers.silhouette:.2f} (chance {numbers.silhouette_chance:.2f})"
+    values = (two_digits(value) for value in (numbers.silhouette, numbers.silhouette_chance))
+    silhouette = f"silhouette of {what} {'{} (chance {})'.format(*values)}"
     return f"nearest same {told}\n{silhouette}"
+
+
+def two_digits(value: float) -> str:
+    """Two digits after the point; zero has no sign."""
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text
 
 
 def _scatter(axes: Axes, places: np.ndarray, key: Key) -> None:
