@@ -20,6 +20,7 @@ from ...upstream.plugins import UPSTREAMS
 from ...upstream.s3prl_upstreams import check, parse
 from ..names import BASELINE, MEL, is_foreign, is_pretrained
 from ..prepare import Speech, batch_s, load_speech, states_key
+from ..result_files import safe_name
 from ..settings import Study, check_overrides, load_study
 from .page import write
 from .picture import STYLES
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
         for study in tqdm(studies, desc="upstreams", disable=None if len(studies) > 1 else True)
     ]
     name = f"seed{options.seed}" + ("" if options.layer is None else f"--layer{options.layer}")
-    folder = options.out / "states" / speech.probing.name / options.preset / name
+    folder = options.out / "states" / safe_name(speech.probing.name) / options.preset / name
     return write(folder, views, shown, speech.probing, options.preset, options.seed, command)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..names import BASELINE
-from ..result_files import read_cells
+from ..result_files import read_cells, safe_name
 from ..rows import Row, by_table, rows
 from ..seeds import sort_seeds
 
@@ -89,7 +89,7 @@ def run(out: Path, command: str) -> tuple[list[Path], list[str]]:
     for (corpus, preset), found in by_corpus(rows(cells)).items():
         shown = panels(found)
         if any(panel.rows for panel in shown):
-            written += write(out / "layers" / corpus / preset, shown, corpus, preset, command)
+            written += write(out / "layers" / safe_name(corpus) / safe_name(preset), shown, corpus, preset, command)
     if not written:
         raise ValueError(
             f"{out} has no finished cell of an upstream with layers: give --out the folder of a run that has made some"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 3  # panels side by side
 MOST_TEXTS = 6  # states up to which a panel has room for numbers
-LINE = 0.17  # inches of an upstream
+LINE, KEY = 0.17, 0.45  # inches: of an upstream, of the key of colours
 READING = (
     "Weights of a probe sum to 1. Before the sum each dimension of each state is brought to mean 0 and variance 1 on "
     "train, so that the size of a state decides nothing.",
@@ -66,25 +66,25 @@ def _states(number: int) -> list[str]:
 
 
 def figure(panels: Sequence[Panel]) -> Figure:
-    """A heat map for each panel, rows and colours the same in all; what a panel does not have stays white."""
+    """A heat map for each panel, rows and colours the same in all; grey is what is not there."""
     from matplotlib.figure import Figure
 
     labels = list(dict.fromkeys(row.label for panel in panels for row in panel.rows))
     highest = max(float(row.mean.max()) for panel in panels for row in panel.rows)
     num_columns = min(COLUMNS, len(panels))
     num_rows = -(-len(panels) // num_columns)
-    drawn = Figure(figsize=(WIDTH, 0.55 + num_rows * (0.5 + LINE * len(labels))), dpi=160)
+    height = num_rows * (0.45 + LINE * len(labels))
+    drawn = Figure(figsize=(WIDTH, height + KEY), dpi=160)
     drawn.set_layout_engine("constrained", h_pad=0.04, w_pad=0.04)
-    axes = drawn.subplots(num_rows, num_columns, squeeze=False)
-    image = None
+    above, below = drawn.subfigures(2, 1, squeeze=False, height_ratios=[height, KEY])[:, 0]
+    axes = above.subplots(num_rows, num_columns, squeeze=False)
     for place, axis in enumerate(axes.flat):
         if place < len(panels):
             image = _heat_map(axis, panels[place], labels, highest, first=place % num_columns == 0)
         else:
             axis.axis("off")
-    assert image is not None, "a figure needs a panel"
-    bar = drawn.colorbar(image, ax=axes, location="bottom", shrink=0.5, aspect=40, pad=0.02)
-    bar.set_label("weight of a state (input, layers 1, 2, ...), mean over folds and seeds", fontsize=POINTS)
+    bar = drawn.colorbar(image, cax=below.add_axes((0.3, 0.72, 0.4, 0.14)), orientation="horizontal")
+    bar.set_label("weight of a state (the input, layers 1, 2, ...), mean over folds and seeds", fontsize=POINTS)
     bar.ax.tick_params(labelsize=POINTS, length=2)
     bar.outline.set_linewidth(0.4)
     return drawn
@@ -95,18 +95,22 @@ def _heat_map(axis: Axes, panel: Panel, labels: Sequence[str], highest: float, f
     grid = np.full((len(labels), num_states), np.nan)
     for row in panel.rows:
         grid[labels.index(row.label), : len(row.mean)] = row.mean
-    image = axis.imshow(grid, cmap="cividis", vmin=0.0, vmax=highest, aspect="auto")
-    if num_states <= MOST_TEXTS:
-        for (place, state), weight in np.ndenumerate(grid):
-            if np.isfinite(weight):
-                colour = "black" if weight > 0.5 * highest else "white"
-                axis.text(state, place, f"{weight:.2f}", color=colour, fontsize=POINTS, ha="center", va="center")
-    axis.set_title(panel.title, fontsize=POINTS + 1, pad=3)
-    axis.set_xticks(range(num_states), ["input", *map(str, range(1, num_states))], fontsize=POINTS)
+    image = axis.imshow(grid, cmap="Blues", vmin=0.0, vmax=highest, aspect="auto")
+    axis.set_facecolor("0.85")
+    few = num_states <= MOST_TEXTS
+    for (place, state), weight in np.ndenumerate(grid):
+        if few and np.isfinite(weight):
+            colour = "white" if weight > 0.6 * highest else "black"
+            axis.text(state, place, f"{weight:.2f}", color=colour, fontsize=POINTS, ha="center", va="center")
+    axis.set_title(panel.title.replace("$", r"\$"), fontsize=POINTS + 1, pad=3)
+    shown = range(0, num_states, -(-num_states // MOST_TEXTS))
+    axis.set_xticks(shown, ["input" if few else "in", *map(str, shown[1:])], fontsize=POINTS)
     axis.set_yticks(range(len(labels)) if first else [])
     if first:
         axis.set_yticklabels([label.replace("$", r"\$") for label in labels], fontsize=POINTS)
     axis.tick_params(length=0, pad=2)
+    for line in np.arange(0.5, len(labels) - 1):
+        axis.axhline(line, color="white", linewidth=0.8)
     for spine in axis.spines.values():
         spine.set_visible(False)
     return image

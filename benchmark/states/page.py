@@ -45,7 +45,8 @@ def write(
         page += [f"## {name.capitalize()}", "", *_table(name, views), f"- {_about(name, sample)}", ""]
     page += ["## State by state", "", *_by_state(samples, views)]
     page += ["## How to read this", "", *(f"- {escape(note)}" for note in notes), ""]
-    told = _as_json(views, samples, corpus, preset, seed, command, notes, pngs)
+    drawn = [{"file": png, "title": "Hidden states", "alt": alt} for png in pngs]
+    told = _as_json(views, samples, corpus, preset, seed, command, notes, drawn)
     content = {"states.md": "\n".join(page).encode(), "states.json": told, **pictures}
     for file, written in content.items():
         write_atomically(folder / file, written)
@@ -158,7 +159,7 @@ def _as_json(
     seed: int,
     command: str,
     notes: Sequence[str],
-    pngs: Sequence[str],
+    pictures: Sequence[Mapping[str, str]],
 ) -> bytes:
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -175,7 +176,7 @@ def _as_json(
             for state, numbers in enumerate(seen.by_state)
         ],
         "notes": list(notes),
-        "pictures": [{"file": png, "title": "Hidden states", "alt": "; ".join(map(ALT.get, samples))} for png in pngs],
+        "pictures": pictures,
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 

@@ -23,6 +23,7 @@ WIDTH = 6.9  # inches: two columns of a paper
 ROW, TITLE, KEY_LINE = 2.12, 0.32, 0.135  # inches: of an upstream, above the keys, a line of keys
 ROWS = 5  # upstreams in one picture
 POINTS = 7.0  # size of text
+MANY = 300  # points from which marks are small, and pixels in the vector file too
 STYLES = [(c, MARKERS[(i + turn) % len(MARKERS)]) for turn in range(len(MARKERS)) for i, c in enumerate(COLOURS)]
 CLASS_COLOURS = dict(zip(BROAD_CLASSES, (*COLOURS[:5], "0.25", "0.7"), strict=True))
 CLASS_MARKERS = dict(zip(BROAD_CLASSES, ("o", "^", "s", "D", "v", "x", "+"), strict=True))
@@ -77,7 +78,7 @@ def figure(views: Sequence[View], samples: Mapping[str, Sample]) -> Figure:
     keys = {name: key_of(name, sample) for name, sample in samples.items()}
     top = TITLE + KEY_LINE * max(-(-len(key.styles) // _columns(key)) for key in keys.values())
     drawn = Figure(figsize=(WIDTH, top + ROW * len(views)), dpi=160)
-    bands = drawn.subfigures(1 + len(views), 1, height_ratios=[top, *[ROW] * len(views)], hspace=0)
+    bands = drawn.subfigures(1 + len(views), 1, height_ratios=[top, *[ROW] * len(views)], hspace=0, squeeze=False)[:, 0]
     for place, key in enumerate(keys.values()):
         _draw_key(bands[0], key, place, len(keys), top)
     for view, band in zip(views, bands[1:], strict=True):
@@ -154,15 +155,16 @@ def two_digits(value: float) -> str:
 
 
 def _scatter(axes: Axes, places: np.ndarray, key: Key) -> None:
-    size = 14 if len(places) < 300 else 3.2
+    size = 3.2 if len(places) >= MANY else 14
     order = np.random.default_rng(0).permutation(len(places))  # so that no class lies on top of the others
     chunks = np.array_split(order, max(1, len(order) // 100))
     for chunk in chunks:
         for name, (colour, marker) in key.styles.items():
             chosen = chunk[key.of[chunk] == name]
             line = 0.6 if marker in "x+" else 0.0
-            axes.scatter(*places[chosen].T, s=size, c=colour, marker=marker, linewidths=line, alpha=0.85,
-                         rasterized=len(places) >= 300)  # fmt: skip
+            x, y = places[chosen].T
+            drawn = axes.scatter(x, y, s=size, c=colour, marker=marker, linewidths=line, alpha=0.85)
+            drawn.set_rasterized(len(places) >= MANY)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
