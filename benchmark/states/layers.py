@@ -41,6 +41,7 @@ class Weights:
 class Panel:
     """One table of the leaderboard: its task, and the weights of those of its upstreams that have several states."""
 
+    task: str
     title: str
     rows: tuple[Weights, ...]
     single: tuple[str, ...]  # the upstreams with one state, which have nothing to weigh
@@ -57,7 +58,9 @@ def panels(found: Sequence[Row]) -> list[Panel]:
         weights = [_weights(row) for row in table if row.score is not None]
         weights.sort(key=lambda row: (row.label.partition(" ")[0] != BASELINE, row.label))
         shown = tuple(row for row in weights if len(row.mean) > 1)
-        panels.append(Panel(title, shown, tuple(row.label for row in weights if len(row.mean) == 1)))
+        panels.append(
+            Panel(table[0].downstream, title, shown, tuple(row.label for row in weights if len(row.mean) == 1))
+        )
     return panels
 
 

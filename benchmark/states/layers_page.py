@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..pages import escape
+from ..pages import escape, grid
 from ..result_files import write_atomically
 from .layers import Panel, Weights
 from .picture import POINTS, WIDTH, files
@@ -37,6 +37,8 @@ def write(folder: Path, panels: Sequence[Panel], corpus: str, preset: str, comma
     page += ["Made by", "", f"    {command}", ""]
     page += ["[![Weights of hidden states, a panel for each task](layers.png)](layers.svg)", ""]
     page += [*(f"- {note}" for note in READING), ""]
+    if len({panel.task for panel in panels}) < len(panels):
+        page += ["Tables of one task were made under different settings; leaderboard.md tells which.", ""]
     for panel in panels:
         page += [f"## {escape(panel.title)}", ""]
         if panel.rows:
@@ -51,14 +53,12 @@ def write(folder: Path, panels: Sequence[Panel], corpus: str, preset: str, comma
 
 def _table(rows: Sequence[Weights]) -> list[str]:
     most = max(len(row.mean) for row in rows)
-    header = ["upstream", *_states(most), "centre", "probes"]
-    lines = [header]
+    lines = [["upstream", *_states(most), "centre", "probes"]]
     for row in rows:
         several = row.num_probes > 1
         texts = [f"{m:.2f} ({s:.2f})" if several else f"{m:.2f}" for m, s in zip(row.mean, row.spread, strict=True)]
         lines.append([row.label, *texts, *[""] * (most - len(texts)), f"{row.centre:.2f}", str(row.num_probes)])
-    first, *others = (f"| {' | '.join(map(escape, line))} |" for line in lines)
-    return [first, "| --- |" + " ---: |" * (len(header) - 1), *others, ""]
+    return grid(lines)
 
 
 def _states(number: int) -> list[str]:

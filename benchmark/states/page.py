@@ -10,7 +10,7 @@ from typing import Any
 
 from ...recipes.corpora import Corpus
 from ..columns import percent
-from ..pages import escape
+from ..pages import escape, grid
 from ..projection import default_perplexity
 from ..result_files import write_atomically
 from .measures import Share
@@ -68,7 +68,7 @@ def _table(name: str, views: Sequence[View]) -> list[str]:
         lines.append([view.label, view.state_name, *map(_share, _shares(numbers)), two_digits(numbers.silhouette)])
     last = views[-1].seen[name].by_state[views[-1].state]
     lines.append(["by chance", "", *(percent(s.chance) for s in _shares(last)), two_digits(last.silhouette_chance)])
-    return _grid(lines)
+    return grid(lines)
 
 
 def _by_state(samples: Mapping[str, Sample], views: Sequence[View]) -> list[str]:
@@ -80,7 +80,7 @@ def _by_state(samples: Mapping[str, Sample], views: Sequence[View]) -> list[str]
         for view in views:
             found = [percent(numbers.name.value) for numbers in view.seen[name].by_state]
             lines.append([view.label, *found, *[""] * (most - len(found))])
-        page += _grid(lines)
+        page += grid(lines)
     return page
 
 
@@ -90,11 +90,6 @@ def _shares(numbers: Numbers) -> list[Share]:
 
 def _share(share: Share) -> str:
     return f"{percent(share.value)} ({'-'.join(map(percent, share.interval)) if share.interval else '-'})"
-
-
-def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
-    header, *rest = (f"| {' | '.join(map(escape, line))} |" for line in lines)
-    return [header, "| --- |" + " ---: |" * (len(lines[0]) - 1), *rest, ""]
 
 
 def _about(name: str, sample: Sample) -> str:
@@ -141,7 +136,11 @@ def _notes(samples: Mapping[str, Sample], corpus: Corpus) -> list[str]:
         sample = samples["speakers"]
         alone = len(set(sample.groups)) == len(sample.groups)
         where = "utterance" if alone else "utterance from another session (chapter, or other speaker)"
-        notes.append(f"same speaker: how often the nearest {where} is the same speaker's; states are means over time.")
+        rooms = " Not every speaker has two sessions, so that rooms and microphones may tell speakers apart."
+        notes.append(
+            f"same speaker: how often the nearest {where} is the same speaker's; states are means over time."
+            f"{rooms if alone else ''}"
+        )
     else:
         notes.append(f"Speakers are not shown: {corpus.name} has no two speakers with three utterances.")
     notes.append(

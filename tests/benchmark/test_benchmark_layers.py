@@ -41,6 +41,9 @@ def test_rows_of_other_settings_stand_in_a_panel_of_their_own(tmp_path):
     save(tmp_path, cell())
     save(tmp_path, cell(config__probe={"num_epochs": 3}), digest="d2")
     assert [panel.title for panel in panels(read(tmp_path))] == ["speaker, table 1", "speaker, table 2"]
+    layers.main(["--out", str(tmp_path)])
+    page = (tmp_path / "layers" / "synthetic-small" / "demo" / "layers.md").read_text()
+    assert "made under different settings" in page
 
 
 def test_the_page_has_every_number_and_a_picture_for_each_corpus_and_preset(tmp_path, capsys):
