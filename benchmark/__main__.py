@@ -17,6 +17,8 @@ COMMANDS = {
     "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
     "transplant": ("attention.transplant", "what is lost when heads use their mean maps"),
     "derive": ("attention.derive", "an initial set of maps from a trained upstream, by case"),
+    "states": ("states.command", "hidden states by phone and speaker, as pictures with numbers"),
+    "layers": ("states.layers", "which hidden states the probes of a result folder read"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 
