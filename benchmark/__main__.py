@@ -15,6 +15,11 @@ COMMANDS = {
     "speed": ("speed", "encoders side by side, inference and training"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
     "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
+    "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
+    "transplant": ("attention.transplant", "what is lost when heads use their mean maps"),
+    "derive": ("attention.derive", "an initial set of maps from a trained upstream, by case"),
+    "states": ("states.command", "hidden states by phone and speaker, as pictures with numbers"),
+    "layers": ("states.layers", "which hidden states the probes of a result folder read"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 
