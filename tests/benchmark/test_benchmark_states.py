@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from s3prl_attention.benchmark.cli import _parse as benchmark_words
 from s3prl_attention.benchmark.prepare import frozen_upstream, load_speech
+from s3prl_attention.benchmark.projection import pca
 from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.benchmark.states import command, picture
 from s3prl_attention.benchmark.states.measures import Share, distances, nearest, silhouette, standardised
@@ -132,7 +133,11 @@ def test_a_layer_is_chosen_and_features_have_only_one(tmp_path):
     made = corpus("a", "b")
     samples = {"speakers": speaker_sample(made, 2)}
     three, one = store(tmp_path / "3", made), store(tmp_path / "1", made, num_states=1)
-    assert view("toy", three, samples, 0).state_name == "input"
+    for state, name in ((0, "input"), (1, "layer 1"), (None, "layer 2")):
+        seen = view("toy", three, samples, state)
+        drawn = samples["speakers"].states(three)[:, seen.state]
+        np.testing.assert_allclose(seen.seen["speakers"].pca, pca(standardised(drawn))[0])
+        assert seen.state_name == name
     assert view("mel", one, samples, 2).state_name == "features"
     with pytest.raises(ValueError, match=r"toy has no layer 3: its states are 0 \(the input\) to 2"):
         view("toy", three, samples, 3)
@@ -175,9 +180,13 @@ def test_words_in_the_picture_do_not_run_into_each_other():
     words = [
         text.get_window_extent(renderer)
         for band in drawn.subfigs
-        for text in [*band.texts, *(t for axes in band.axes for t in [axes.xaxis.label]), *band.legends]
+        for text in [
+            *band.texts,
+            *band.legends,
+            *(part for axes in band.axes for part in (axes.patch, axes.xaxis.label)),
+        ]
     ]
-    assert len(words) == 4 + 2 * (3 + 4)
+    assert len(words) == 4 + 2 * (3 + 2 * 4)
     for place, box in enumerate(words):
         assert 0 <= box.x0 < box.x1 <= drawn.bbox.width
         assert not [other for other in words[place + 1 :] if box.overlaps(other)]
