@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .columns import number, percent
-from .lengths import EDGES_S, bucket, title
+from .lengths import EDGES_S, title
 from .row_times import real_time_factors
 from .rows import Row
 from .statistics import clustered_interval
@@ -40,7 +40,7 @@ def length_scores(row: Row, intervals: bool = True) -> list[LengthScore]:
     scored = row.scored
     if scored is None or scored.seconds is None:
         return []
-    buckets = np.array([bucket(seconds) for seconds in scored.seconds])
+    buckets = np.digitize(scored.seconds, EDGES_S) - 1
     found = []
     for place in range(len(EDGES_S)):
         inside = (buckets == place) & (scored.totals > 0)
