@@ -14,6 +14,7 @@ COMMANDS = {
     "speed": ("speed", "encoders side by side, inference and training"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
     "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
+    "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +151,12 @@ def _slowed(scored: Sequence[Row]) -> list[str]:
     ]
 
 
+def _race_epochs(cell: Mapping[str, Any]) -> int:
+    """0 where no learning rate was dropped early, as in cells made before that was an option."""
+    probe = cell["config"].get("probe") or {}
+    return int(probe.get("race_epochs", 0)) if len(probe.get("learning_rates", ())) > 1 else 0
+
+
 def _probes(table: Sequence[Row]) -> list[str]:
     """The learning rates that probes were trained with, and which were chosen."""
     probes = sections((cell for row in table for cell in row.cells), "probe")
@@ -164,6 +171,9 @@ def _probes(table: Sequence[Row]) -> list[str]:
         f"{join(probe['chosen_on'] for probe in swept)} in each fold of each cell: "
         f"{', '.join(f'{rate:g} in {chosen[rate]}' for rate in rates)} of {sum(chosen.values())}."
     ]
+    raced = {epochs for row in table for cell in row.cells if (epochs := _race_epochs(cell))}
+    if raced:
+        lines[0] += f" After {join(map(str, sorted(raced)))} epochs only the one that dev liked best was trained on."
     if None in trials:
         lines[0] += f" The loss of {trials.count(None)} of {len(trials)} heads was not finite."
     scored = [row for row in table if row.score is not None]

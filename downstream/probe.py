@@ -254,8 +254,8 @@ def _probe_fold(
 ) -> FoldResult:
     """Train on train, keep the learning rate and epoch that are best on dev, score test with them, once.
 
-    A candidate whose loss is not finite any more, or whose dev score has not improved for long, is trained no further;
-    the epochs before count.
+    A candidate whose loss is not finite any more, that has lost the race, or whose dev score has not improved for long,
+    is trained no further; the epochs before count.
     """
     rng = np.random.default_rng(seed)
     info, start = load(task).INFO, int(rng.integers(2**63))
@@ -279,6 +279,8 @@ def _probe_fold(
             running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
         ):
             candidate.end_epoch(epoch, outcomes)
+        if epoch == settings.race_epochs and running:
+            running = [max(running, key=lambda candidate: candidate.score)]  # the first of equals
         running = [candidate for candidate in running if epoch - candidate.epoch < settings.patience]
         bar.update()
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equals

@@ -14,6 +14,7 @@ class ProbeSettings:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
         patience: epochs after the best one on dev (the last of equals) after which a head is trained no further.
         learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
+        race_epochs: epochs after which only the learning rate that dev likes best so far goes on; 0: all go on.
         weight_decay: L2 penalty on the head (not on the weights of the states).
         averaging: decay of the moving average of all weights over steps, which is what dev and test score.
         batch_frames: 10 ms frames in a batch, in whole utterances, for tasks that read frames; the same stretch of
@@ -28,6 +29,7 @@ class ProbeSettings:
     num_epochs: int = 30
     patience: int = 5
     learning_rates: list[float] = field(default_factory=lambda: [2e-3, 1e-2, 5e-2])
+    race_epochs: int = 3
     weight_decay: float = 1e-2
     averaging: float = 0.9
     batch_frames: int = 12_288
@@ -44,6 +46,8 @@ class ProbeSettings:
         rates = self.learning_rates
         if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
             wrong.append(f"learning_rates must be different numbers above 0, at least one, got {list(rates)}")
+        if self.race_epochs < 0:
+            wrong.append(f"race_epochs must be at least 0, got {self.race_epochs}")
         if not self.weight_decay >= 0:
             wrong.append(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.averaging < 1:
@@ -52,6 +56,12 @@ class ProbeSettings:
             wrong.append(f"states_dtype must be float16 or float32, got {self.states_dtype!r}")
         if wrong:
             raise ValueError(f"probe settings: {'; '.join(wrong)}")
+
+    @property
+    def head_epochs(self) -> int:
+        """Most epochs that all learning rates together are trained for."""
+        together = min(self.race_epochs or self.num_epochs, self.num_epochs)
+        return together * len(self.learning_rates) + self.num_epochs - together
 
     def max_rows(self, reads: str, upstream_rate: int) -> int:
         """The most rows in a batch of a task that ``reads`` means or frames; a frame has ``upstream_rate`` samples."""

@@ -1,6 +1,7 @@
 """The estimate: what is measured once counts for every step of its kind; nothing here hangs on a clock."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from grid_fixtures import TASKS, write_ok
@@ -146,6 +147,8 @@ def test_a_probe_counts_epochs_folds_and_batches(synthetic_tiny, monkeypatch):
     took_s = measure_probe.measure_probe("speaker", synthetic_tiny, (3, 32), 3, settings, "cpu")
     assert took_s == pytest.approx(3 * (12 + 8 / 8) + 16 / 8 / 3 + 24 / 8)
     assert measure_probe.measure_probe("phone_linear", synthetic_tiny, (3, 32), 3, settings, "cpu") > 3 * 16
+    raced = measure_probe.measure_probe("speaker", synthetic_tiny, (3, 32), 3, replace(settings, race_epochs=1), "cpu")
+    assert took_s - raced == pytest.approx((3 - 5 / 3) * (12 + 8 / 8)), "one epoch of three heads, two of one"
 
 
 def test_a_dry_run_tells_plan_and_estimate_and_writes_nothing(synthetic_tiny, tmp_path, measured, monkeypatch, capsys):

@@ -122,7 +122,7 @@ RATES = [1e-5, 1e30, 0.03, 0.3]  # too low, hopeless, and two that learn
 
 @pytest.mark.parametrize("task", ["phone_linear", "speaker"])
 def test_dev_chooses_among_learning_rates_that_do_not_touch_each_other(task: str, made: Corpus, readable: FrameStore):
-    swept = probe(task, made, readable, settings=replace(FAST, learning_rates=RATES))
+    swept = probe(task, made, readable, settings=replace(FAST, learning_rates=RATES, race_epochs=0))
     assert [tried["learning_rate"] for tried in swept.tried] == RATES
     assert swept.tried[1]["dev"] == [None] * swept.num_folds
     alone = {rate: probe(task, made, readable, settings=replace(FAST, learning_rates=[rate])) for rate in (1e-5, 0.03)}
@@ -139,6 +139,20 @@ def test_dev_chooses_among_learning_rates_that_do_not_touch_each_other(task: str
         assert [o for o in swept.outcomes if o["fold"] == number] == [
             o for o in alone[0.03].outcomes if o["fold"] == number
         ]
+
+
+def test_after_the_race_only_the_learning_rate_that_dev_likes_best_goes_on(made: Corpus, readable: FrameStore):
+    settings = replace(FAST, num_epochs=8, patience=8, learning_rates=[1e-5, 0.03, 0.1])
+    raced = probe("phone_linear", made, readable, settings=replace(settings, race_epochs=2))
+    for fold in range(raced.num_folds):
+        epochs = {tried["learning_rate"]: tried["epochs"][fold] for tried in raced.tried}
+        winner = raced.chosen[fold]["learning_rate"]
+        assert epochs == {rate: 8 if rate == winner else 2 for rate in settings.learning_rates}
+        alone = probe("phone_linear", made, readable, settings=replace(settings, learning_rates=[winner]))
+        assert [o for o in raced.outcomes if o["fold"] == fold] == [o for o in alone.outcomes if o["fold"] == fold]
+    full = probe("phone_linear", made, readable, settings=replace(settings, race_epochs=0))
+    assert all(tried["epochs"] == [8] * full.num_folds for tried in full.tried)
+    assert full.dev >= raced.dev
 
 
 def test_a_head_that_gets_no_better_is_trained_no_further(made: Corpus, readable: FrameStore):
@@ -220,6 +234,8 @@ def test_mistakes_are_told(made: Corpus, readable: FrameStore, tmp_path: Path):
         probe("speaker", more, readable)
     with pytest.raises(ValueError, match=r"num_epochs must be at least 1, got 0; .*numbers above 0, at least one"):
         ProbeSettings(num_epochs=0, learning_rates=[0.0])
+    with pytest.raises(ValueError, match="race_epochs must be at least 0, got -1"):
+        ProbeSettings(race_epochs=-1)
     for wrong in ([], [0.1, 0.1]):
         with pytest.raises(ValueError, match="learning_rates must be different numbers"):
             ProbeSettings(learning_rates=wrong)

@@ -1,0 +1,213 @@
+"""Look at what trained attention does: maps, measures, four cases, how much hangs on the input.
+
+python -m s3prl_attention.benchmark attention --upstream self_attention fixed_init --out result
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from ...recipes.config import as_overrides, presets
+from ...recipes.corpora import Corpus
+from ...recipes.corpora.cache import replace_file
+from ...recipes.pretrain import check_device
+from ...upstream import load
+from ...upstream.allocator import keep_freed_memory
+from ...upstream.expert import UpstreamExpert
+from ...upstream.plugins import UPSTREAMS
+from ..names import BASELINE, is_pretrained
+from ..prepare import Speech, frozen_upstream, load_speech
+from ..settings import Study, load_study
+from . import page, pictures
+from .analysis import add_turns, by_layer, heads, how_many_cases, projected
+from .cases import CASES
+from .collect import FEWEST, Collected, Crop, collect, crops, turns, utterances_for
+
+SCHEMA = 1
+FRAMES, CROPS, SAMPLES = 128, 256, 16
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``frames`` of a crop, at most so many ``crops``, of which ``samples`` are kept one by one."""
+
+    frames: int
+    crops: int
+    samples: int
+
+
+def analyse(
+    study: Study, speech: Speech, expert: UpstreamExpert, seed: int, folder: Path, sizes: Sizes, command: str
+) -> dict[str, Any]:
+    """Analyse one trained upstream and write ``analysis.json``, ``maps.safetensors``, ``attention.md`` and pictures to
+    ``folder``; what is in the json is returned.
+
+    Raises:
+        ValueError: when the corpus has too few utterances of the length of a crop, or the upstream has no maps.
+    """
+    corpus, stack = speech.pretraining, expert.options.stack
+    utterances = utterances_for(corpus, sizes.frames, stack, sizes.crops)
+    bar = tqdm(crops(expert, corpus, utterances, sizes.frames), f"maps of {study.label}", len(utterances), disable=None)
+    collected = collect(expert, bar, sizes.samples)
+    table = heads(collected)
+    spliced = _turns(expert, corpus, sizes)
+    if spliced is not None:
+        add_turns(table, spliced)
+    logger.info("%s: projecting %d heads", study.label, len(table))
+    projections = projected(collected, table, seed)
+    chance = {**collected.chance, **(spliced.chance if spliced is not None else {})}
+    found: dict[str, Any] = {
+        "schema": SCHEMA,
+        "upstream": study.label,
+        "title": expert.entry.info.title,
+        "input_dependent": expert.entry.info.input_dependent,
+        "corpus": corpus.name,
+        "synthetic": corpus.synthetic,
+        "preset": study.recipe.preset,
+        "seed": seed,
+        "steps": study.recipe.pretrain.steps,
+        "model": asdict(expert.options),
+        "command": command,
+        "frames": sizes.frames,
+        "frame_s": stack / 100,
+        "utterances": len(collected.ids),
+        "layers": collected.layers,
+        "heads": collected.mean.shape[1],
+        "cases": {"names": list(CASES), "by_layer": by_layer(table)},
+        "chance": {mark: round(share, 4) for mark, share in chance.items()},
+        "table": table,
+        "projections": projections,
+        "notes": [how_many_cases(name, each) for name, each in projections.items()],
+    }
+    found["pictures"] = _draw(found, collected, expert, seed, folder)
+    with replace_file(folder / "maps.safetensors") as temporary:
+        about = {"upstream": study.label, "corpus": corpus.name, "frames": str(sizes.frames)}
+        save_file({"mean": collected.mean.float()}, temporary, metadata=about)
+    for name, text in (("attention.md", page.markdown(found)), ("analysis.json", json.dumps(found, indent=1))):
+        with replace_file(folder / name) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    return found
+
+
+def _turns(expert: UpstreamExpert, corpus: Corpus, sizes: Sizes) -> Collected | None:
+    """Maps of crops that two speakers share; None where too few pairs of speakers can be found."""
+    utterances = utterances_for(corpus, sizes.frames, expert.options.stack, sizes.crops)
+    speakers = {utterance.id: utterance.speaker for utterance in utterances}
+    pairs = list(turns(crops(expert, corpus, utterances, sizes.frames), speakers))
+    return collect(expert, pairs) if len(pairs) >= FEWEST else None
+
+
+def _draw(
+    found: dict[str, Any], collected: Collected, expert: UpstreamExpert, seed: int, folder: Path
+) -> list[dict[str, str]]:
+    table, label = found["table"], found["upstream"]
+    totals = [sum(column) for column in zip(*found["cases"]["by_layer"], strict=True)]
+    counts = ", ".join(f"{total} {name}" for name, total in zip(CASES, totals, strict=True))
+    drawn = [
+        ("gallery", "Mean maps of all heads", f"Mean attention maps of {label}, layer by layer: {counts}.",
+         pictures.gallery(collected.mean, table)),
+    ]  # fmt: skip
+    if expert.entry.info.input_dependent:
+        drawn.append((
+            "dependence", "How much hangs on the input",
+            f"Share of each head's attention in {label} that is the same in every crop, by layer.",
+            pictures.dependence(table),
+        ))  # fmt: skip
+    else:
+        start = _at_the_start(expert, seed, found["frames"], collected.layers)
+        told = heads(start)
+        drawn.append((
+            "training", "Maps before and after pre-training",
+            f"Attention maps of {label} at the start and after pre-training, layer by layer.",
+            pictures.before_and_after(start.mean, collected.mean, told, table),
+        ))  # fmt: skip
+        found["start"] = told
+    projections = pictures.projections(found["projections"], table)
+    if projections is not None:
+        drawn.append((
+            "projections", "Maps as points", f"PCA and t-SNE of the attention maps of {label}, and silhouettes.",
+            projections,
+        ))  # fmt: skip
+    for name, _, _, figure in drawn:
+        pictures.save(figure, folder, name)
+    return [{"file": f"{name}.png", "title": title, "alt": alt} for name, title, alt, _ in drawn]
+
+
+def _at_the_start(expert: UpstreamExpert, seed: int, num_frames: int, layers: list[int]) -> Collected:
+    """Maps that do not depend on the input, as pre-training with this seed found them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        fresh = load(expert.name, **asdict(expert.options), **asdict(expert.own_options))
+    assert isinstance(fresh, UpstreamExpert)
+    same = torch.zeros(num_frames, fresh.options.input_dim)
+    return collect(fresh, [Crop(str(number), same, {}) for number in range(FEWEST)])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m s3prl_attention.benchmark attention", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("overrides", nargs="*", metavar="section.option=value", help="as for run_benchmark.py")
+    parser.add_argument("--upstream", nargs="+", default=[BASELINE], metavar="NAME", help="(default: %(default)s)")
+    parser.add_argument("--preset", default="demo", help=f"one of {', '.join(presets())} (default: %(default)s)")
+    parser.add_argument("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
+    parser.add_argument("--root", help="the folder of the corpus, or the csv of a manifest")
+    parser.add_argument("--seed", type=int, default=0, help="of pre-training (default: 0)")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="stacked frames of a crop (default: %(default)s)")
+    parser.add_argument("--crops", type=int, default=CROPS, help="the most crops, one an utterance (default: 256)")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="crops whose own maps are projected (default: 16)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--out", type=Path, default=Path("result"), help="a result folder; what it lacks is pre-trained"
+    )
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_intermixed_args(given)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
+    command = "python -m s3prl_attention.benchmark attention " + " ".join(given)
+    try:
+        _check(options)
+        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
+        studies = [load_study(name, options.preset, overrides) for name in options.upstream]
+        speech = load_speech(studies[0].recipe.data)
+        sizes = Sizes(frames=options.frames, crops=options.crops, samples=options.samples)
+        for study in studies:
+            utterances_for(speech.pretraining, sizes.frames, study.recipe.model.stack, sizes.crops)
+        for study in studies:
+            expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)
+            assert isinstance(expert, UpstreamExpert)
+            where = options.out / "attention" / speech.pretraining.name / options.preset
+            folder = where / f"{study.upstream}--seed{options.seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            found = analyse(study, speech, expert.to(options.device), options.seed, folder, sizes, command)
+            print(page.terminal(found))
+            print(f"written: {folder / 'attention.md'}\n")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    check_device(options.device)
+    for name in options.upstream:
+        UPSTREAMS.check(name)
+        if not is_pretrained(name):
+            raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")
+    if options.frames < 16:
+        raise ValueError(f"--frames must be at least 16, got {options.frames}: below, the cases cannot be told apart")
+    if options.crops < FEWEST or options.samples < 0:
+        raise ValueError(f"--crops must be at least {FEWEST} and --samples at least 0")
+
+
+if __name__ == "__main__":
+    main()
