@@ -10,6 +10,7 @@ COMMANDS = {
     "run": ("cli", "pre-train, probe, time, and write a leaderboard (what run_benchmark.py does)"),
     "explain": ("explain", "what a result cell is made of, and the command that makes it again"),
     "diff": ("difference", "what differs between two result cells, and which numbers moved"),
+    "leaderboard": ("leaderboard", "the pages of a result folder once more, with audit and analyses made since"),
     "cost": ("cost", "time and memory of every attention against length"),
     "speed": ("speed", "encoders side by side, inference and training"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),

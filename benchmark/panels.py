@@ -34,12 +34,13 @@ def panels(table: Sequence[Row], name: str) -> list[Panel]:
                 "pre-training, s: its steps at the pace of the timing lane",
                 lambda row: row.lane_pretrain_s,
             ),
-            ("inference", f"inference with features, ms per 10 s of audio{timed_on}", _inference_ms),
+            ("inference", f"inference with features, ms per 10 s of audio{timed_on}", inference_ms),
         )
     ]
 
 
-def _inference_ms(row: Row) -> float | None:
+def inference_ms(row: Row) -> float | None:
+    """Of computing, for 10 s of audio."""
     return None if row.real_time_factor is None else 10_000 * row.real_time_factor
 
 

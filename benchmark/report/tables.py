@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ..by_length import length_table
-from ..columns import COLUMNS, Column, columns, percent
+from ..columns import COLUMNS, Column, columns, number, percent
 from ..facts import facts, reading, remarks
 from ..names import MEL, seeds_text
 from ..pages import apart, heading, title
-from ..panels import panels
+from ..panels import inference_ms, panels
 from ..rows import Row, by_table
 from .scatter import Scatter, scatter
 from .styles import Style
@@ -113,7 +113,7 @@ def _table(
     rows: Sequence[Row],
     out: Path,
     styles: Mapping[str, Style],
-    number: int,
+    place_in_page: int,
     names: Mapping[str, int],
 ) -> Table:
     shown, scored = columns(table), [row for row in table if row.score is not None]
@@ -126,7 +126,7 @@ def _table(
     higher, name = all(row.higher_is_better for row in scored), title(table, rows)
     tips = {row.label: _tip(row) for row in scored}
     return Table(
-        anchor=f"table-{number}",
+        anchor=f"table-{place_in_page}",
         name=table[0].downstream if names[table[0].downstream] == 1 else name,
         title=name,
         heading=heading(table, rows),
@@ -192,10 +192,13 @@ def _link(cell: Mapping[str, Any], out: Path) -> tuple[str, str]:
 
 def _tip(row: Row) -> str:
     """What the picture of a table tells of a point."""
+    milliseconds = inference_ms(row)
     texts = {column.title: column.text(row) for column in columns([row])}
     parts = [
         f"{texts['score % (95 %)']} %",
         f"rank {texts['rank']}",
+        "" if row.lane_pretrain_s is None else f"{number(row.lane_pretrain_s)} s of pre-training",
+        "" if milliseconds is None else f"{number(milliseconds)} ms of inference per 10 s of audio",
         f"training step {texts['train x']} x" if row.train_ratio else "",
         f"inference {texts['infer x']} x" if row.inference_ratio else "",
         f"{texts['params']} parameters, {texts['MACs']} MACs",
