@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,7 +19,7 @@ from ..pages import EMPTY, data_notes, one_line
 from ..rows import Row, by_table
 from . import axes
 from .attention import analyses
-from .audit import find_audit
+from .audit import FOLDER, find_audit
 from .curves import groups
 from .styles import styles
 from .tables import BAR, BRIEF, overview, tables
@@ -43,7 +44,8 @@ def page(
     try:
         audit = find_audit(out)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        unreadable.append(str(error) if isinstance(error, ValueError) else f"cost/cost.json: {error!r}")
+        told = str(error) if isinstance(error, ValueError) else f"{out / FOLDER / 'cost.json'}: {error!r}"
+        unreadable.append(told.replace(f"{out}{os.sep}", ""))
     looks = styles(row.label for row in rows)
     shown = tables(rows, out, looks)
     return _template().render(

@@ -78,7 +78,7 @@
     all(".has-lit", section).forEach((item) => item.classList.remove("has-lit"));
     if (name === null) return;
     all("[data-name]", section).filter((item) => item.dataset.name === name).forEach((item) => item.classList.add("lit"));
-    all(".plot svg", section).filter((svg) => svg.querySelector(".lit")).forEach((svg) => svg.classList.add("has-lit"));
+    all(".plot > svg", section).filter((svg) => svg.querySelector(".lit")).forEach((svg) => svg.classList.add("has-lit"));
   };
   const pinned = (section) => { const found = section.querySelector("[aria-pressed='true']"); return found ? found.closest("li").dataset.name : null; };
 
@@ -120,7 +120,7 @@
   addEventListener("scroll", quiet, { passive: true });
 
   /* A picture is one stop of the tab key; arrows go from point to point, from left to right. */
-  all(".scatter svg").forEach((svg) => {
+  all(".scatter > svg").forEach((svg) => {
     const points = all(".point", svg);
     const x = (point) => point.querySelector(".reach").cx.baseVal.value;
     points.sort((a, b) => x(a) - x(b));
