@@ -68,8 +68,8 @@ def write(out: Path, command: str | None = None, unfinished: str = "") -> Writte
     write_atomically(out / "leaderboard_by_length.csv", length_csv(found).encode())
     write_atomically(out / "leaderboard.md", page.encode())
     write_atomically(out / "leaderboard.html", html(found, out, problems_told, command, unfinished).encode())
-    made = [out / f"leaderboard.{kind}" for kind in ("md", "html", "csv")]
-    return Written(*made, png if found else None, found, problems)
+    md, html_page, csv_file = (out / f"leaderboard.{kind}" for kind in ("md", "html", "csv"))
+    return Written(md, html_page, csv_file, png if found else None, found, problems)
 
 
 def _relative(text: str, out: Path) -> str:

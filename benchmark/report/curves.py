@@ -129,7 +129,7 @@ def _plot(logs: Mapping[Run, Log], key: str, styles: Mapping[str, Style]) -> Lin
         run: _places(x_axis, y_axis, *([line[name] for line in lines] for name in (key, "valid_loss")))
         for run, lines in held_out.items()
     }
-    first = {run.label: run for run in reversed(logs)}  # of the seeds, the one with the best loss
+    first = {run.label: run for run in reversed(list(logs))}  # of the seeds, the one with the best loss
     spared = chain.from_iterable([*places.values(), *dots.values()])
     labels = names({run.label: places[run] for run in logs if first[run.label] is run}, spared)
     title, x_label = AXES[key]

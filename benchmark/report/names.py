@@ -62,4 +62,5 @@ def _inside(boxes: np.ndarray) -> np.ndarray:
 def _overlapping(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which of the boxes (N, 4) share an area with one of the others (M, 4): bool (N,)."""
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    return ((low < others[None, :, 2:]) & (others[None, :, :2] < high)).all(axis=2).any(axis=1)
+    shared = (low < others[None, :, 2:]) & (others[None, :, :2] < high)  # (N, M, 2)
+    return np.any(np.all(shared, axis=2), axis=1)
