@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class Picture:
-    """``address`` is the picture itself; None where the file cannot be shown, and then ``title`` says why."""
+    """``address`` is the picture itself; None where the file cannot be shown, and then ``title`` says why. ``size`` is
+    its width and height in pixels, where they are known."""
 
     title: str
     alt: str
     address: str | None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Analysis:
     pictures: list[Picture]
     link: str
 
+    @property
+    def widest(self) -> int:
+        """Pixels of the widest picture, beside which narrow ones are shown narrow; 0 when nothing is known."""
+        return max((picture.size[0] for picture in self.pictures if picture.size), default=0)
+
 
 def analyses(out: Path) -> tuple[list[Analysis], list[str]]:
     """All below ``out/attention``, in the order of their paths, and a line for each that cannot be read."""
@@ -54,7 +62,7 @@ def analyses(out: Path) -> tuple[list[Analysis], list[str]]:
     for path in sorted((out / FOLDER).rglob(FILE)):
         try:
             found.append(_read(path, out))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             told = f"{type(error).__name__}: {error}"
             problems.append(f"{path.relative_to(out)} is no readable analysis ({told}): make it again")
     return found, problems
@@ -65,7 +73,8 @@ def _read(path: Path, out: Path) -> Analysis:
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']!r}, this version reads {SCHEMA}")
     sizes = ("layers", "heads", "utterances", "frames")
-    facts = [f"{content[name]} {name}" for name in sizes if content.get(name) is not None]
+    counts = {name: content[name] for name in sizes if content.get(name) is not None}
+    facts = [f"{len(found) if isinstance(found, list) else found} {name}" for name, found in counts.items()]
     columns = list(dict.fromkeys(name for line in content["table"] for name in line))
     return Analysis(
         title=f"{content['title']} on {content['corpus']}, preset {content['preset']}, seed {content['seed']}",
@@ -101,7 +110,14 @@ def _pictures(listed: Iterable[dict[str, str]], folder: Path) -> Iterable[Pictur
         file = folder / Path(picture["file"]).name  # beside the analysis, wherever the name would lead
         title, alt = picture["title"], picture["alt"]
         if file.suffix in TYPES and file.is_file():
-            content = base64.b64encode(file.read_bytes()).decode("ascii")
-            yield Picture(title, alt, f"data:{TYPES[file.suffix]};base64,{content}")
+            content = file.read_bytes()
+            address = f"data:{TYPES[file.suffix]};base64,{base64.b64encode(content).decode('ascii')}"
+            yield Picture(title, alt, address, _size(content) if file.suffix == ".png" else None)
         else:
             yield Picture(f"{title}: {file.name} is not there, or neither PNG nor SVG", alt, None)
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, which every PNG begins with."""
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def _plot(
     places = {
         line.row: [(x_axis(n), y_axis(v)) for n, v in zip(line.lengths, line.values, strict=True)] for line in shown
     }
-    labels = names(places, chain.from_iterable(places.values()))
+    labels = names(places, places.values())
     return [
         LinePlot(
             title=title,

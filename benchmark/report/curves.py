@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +129,7 @@ def _plot(logs: Mapping[Run, Log], key: str, styles: Mapping[str, Style]) -> Lin
         for run, lines in held_out.items()
     }
     first = {run.label: run for run in reversed(list(logs))}  # of the seeds, the one with the best loss
-    spared = chain.from_iterable([*places.values(), *dots.values()])
-    labels = names({run.label: places[run] for run in logs if first[run.label] is run}, spared)
+    labels = names({run.label: places[run] for run in first.values()}, places.values(), dots.values())
     title, x_label = AXES[key]
     return LinePlot(
         title=title,

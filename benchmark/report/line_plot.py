@@ -2,12 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
 
 from .axes import Tick
 from .names import Name, around, place
 from .styles import Style
 
 Places = Sequence[tuple[float, float]]
+
+REACH = 3.0  # around a line and its dots no name stands
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,16 @@ def path(places: Places) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
 
 
-def names(lines: Mapping[str, Places], spared: Iterable[tuple[float, float]]) -> dict[str, Name]:
-    """Where the names of lines may stand: near the end, or before it, and not over the places to be spared."""
-    wanted = [(label, [own[-1], own[len(own) * 3 // 4], own[len(own) // 2]]) for label, own in lines.items()]
-    return place(wanted, around(spared, 3.0))
+def names(named: Mapping[str, Places], lines: Iterable[Places], dots: Iterable[Places] = ()) -> dict[str, Name]:
+    """Where the names of lines may stand: near their end, or before it, and over none of ``lines`` and ``dots``."""
+    wanted = [(label, [own[-1], own[len(own) * 3 // 4], own[len(own) // 2]]) for label, own in named.items()]
+    covered = np.array([*chain.from_iterable(map(_along, lines)), *chain.from_iterable(dots)])
+    return place(wanted, around(np.unique(covered.round(), axis=0), REACH))
+
+
+def _along(line: Places) -> Places:
+    """Places on a line, none further than twice `REACH` from the next."""
+    x, y = np.array(line, float).T
+    lengths = np.append(0.0, np.hypot(np.diff(x), np.diff(y)).cumsum())
+    at = np.linspace(0.0, lengths[-1], 2 + int(lengths[-1] / (2 * REACH)))
+    return list(zip(np.interp(at, lengths, x).tolist(), np.interp(at, lengths, y).tolist(), strict=True))

@@ -47,9 +47,8 @@ def place(wanted: Iterable[tuple[str, Sequence[tuple[float, float]]]], taken: np
     return found
 
 
-def around(places: Iterable[tuple[float, float]], reach: float) -> np.ndarray:
-    """(N, 4) boxes around places."""
-    centres = np.array(list(places), float).reshape(-1, 2)
+def around(centres: np.ndarray, reach: float) -> np.ndarray:
+    """(N, 4) boxes around centres (N, 2)."""
     return np.concatenate([centres - reach, centres + reach], axis=1)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..plot import Panel, Point, y_limits
 from .axes import Axis, Tick, times_axis, vertical
 from .names import Name, around, place
@@ -56,7 +58,9 @@ def scatter(
     best = front(panel.points, higher_is_better)
     places = {point: (x_axis(point.x), y_axis(point.y)) for point in panel.points}
     ordered = sorted(panel.points, key=lambda point: (point not in best, -point.y))
-    names = place([(point.label, [places[point]]) for point in ordered], around(places.values(), RADIUS + 1))
+    names = place(
+        [(point.label, [places[point]]) for point in ordered], around(np.array(list(places.values())), RADIUS + 1)
+    )
     reference = [(panel.dashed, "dashed"), (panel.dotted, "dotted")]
     marks = [
         Mark(

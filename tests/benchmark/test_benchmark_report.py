@@ -283,6 +283,7 @@ def test_an_analysis_has_its_cases_heads_and_pictures(tmp_path: Path):
     there, lost = found.pictures
     assert there.address is not None
     assert there.address.startswith("data:image/png;base64,iVBOR")
+    assert there.size == (1, 1)
     assert (lost.address, lost.title) == (None, "What was lost: lost.png is not there, or neither PNG nor SVG")
     (folder.parent / "outside.png").write_bytes(b"secret")
     save_analysis(tmp_path, pictures=[{"file": "../outside.png", "title": "T", "alt": ""}])
