@@ -14,6 +14,8 @@ from ..columns import number
 
 SCHEMA = 1
 FOLDER, FILE = "attention", "analysis.json"
+# What a damaged file may raise: it is told, and the page is made all the same.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
 TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
@@ -62,7 +64,7 @@ def analyses(out: Path) -> tuple[list[Analysis], list[str]]:
     for path in sorted((out / FOLDER).rglob(FILE)):
         try:
             found.append(_read(path, out))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        except UNREADABLE as error:
             told = f"{type(error).__name__}: {error}"
             problems.append(f"{path.relative_to(out)} is no readable analysis ({told}): make it again")
     return found, problems

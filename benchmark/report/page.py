@@ -18,7 +18,7 @@ from ..names import MEL
 from ..pages import EMPTY, data_notes, one_line
 from ..rows import Row, by_table
 from . import axes
-from .attention import analyses
+from .attention import UNREADABLE, analyses
 from .audit import FOLDER, find_audit
 from .curves import groups
 from .styles import styles
@@ -43,7 +43,7 @@ def page(
     told_of, unreadable = analyses(out)
     try:
         audit = find_audit(out)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         told = str(error) if isinstance(error, ValueError) else f"{out / FOLDER / 'cost.json'}: {error!r}"
         unreadable.append(told.replace(f"{out}{os.sep}", ""))
     looks = styles(row.label for row in rows)

@@ -124,7 +124,8 @@ def _table(
         return round(BAR * (value - low) / (high - low), 1) if high > low else BAR / 2
 
     higher, name = all(row.higher_is_better for row in scored), title(table, rows)
-    tips = {row.label: _tip(row) for row in scored}
+    once = Counter(row.label for row in scored)
+    tips = {row.label: _tip(row) for row in scored if once[row.label] == 1}
     return Table(
         anchor=f"table-{place_in_page}",
         name=table[0].downstream if names[table[0].downstream] == 1 else name,

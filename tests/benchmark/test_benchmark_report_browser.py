@@ -105,6 +105,8 @@ def test_a_header_sorts_by_number_both_ways_with_the_unknown_last(page: Any):
     button.click()
     assert names(page) == ["xbox", "self_attention", "fixed_init", "no_attention", "mel", "routing"]
     assert run(page, told, button) == "descending"
+    header(page, "diff to self_attention").click()
+    assert names(page) == ["no_attention", "xbox", "self_attention", "fixed_init", "mel", "routing"]  # -5, -2, 0, ...
     header(page, "upstream").click()
     assert names(page) == ["fixed_init", "mel", "no_attention", "routing", "self_attention", "xbox"]
 
@@ -113,7 +115,7 @@ def test_an_error_rate_is_sorted_from_the_lowest(page: Any):
     script = "return document.querySelector('#overview th:nth-child(3)').textContent"
     assert run(page, script) == "phone_recognition ↓"
     page.find_element("css selector", "#overview th:nth-child(3) button").click()
-    assert names(page, "#overview table") == ["fixed_init", "xbox", "self_attention", "no_attention", "mel"]
+    assert names(page, "#overview table") == ["fixed_init", "self_attention", "xbox", "no_attention", "mel"]
     assert run(page, "return document.querySelector('#table-2 [aria-sort]').getAttribute('aria-sort')") == "ascending"
 
 

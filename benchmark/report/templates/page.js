@@ -84,10 +84,9 @@
 
   const tip = document.getElementById("tip");
   const tell = (item, x, y) => {
-    const [name, ...rest] = item.getAttribute("aria-label").split(": ");
-    const head = document.createElement("b");
+    const name = item.dataset.name, head = document.createElement("b");
     head.textContent = name;
-    tip.replaceChildren(head, ...rest.join(": ").split("; ").map((text) => {
+    tip.replaceChildren(head, ...item.getAttribute("aria-label").slice(name.length + 2).split("; ").map((text) => {
       const line = document.createElement("span");
       line.textContent = text;
       return line;
