@@ -11,11 +11,16 @@ COMMANDS = {
     "explain": ("explain", "what a result cell is made of, and the command that makes it again"),
     "diff": ("difference", "what differs between two result cells, and which numbers moved"),
     "leaderboard": ("leaderboard", "the pages of a result folder once more, with audit and analyses made since"),
+    "ablation": ("ablation", "losses of rows against steps and seconds, and their scores, from a result folder"),
     "cost": ("cost", "time and memory of every attention against length"),
     "speed": ("speed", "encoders side by side, inference and training"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
     "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
     "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
+    "transplant": ("attention.transplant", "what is lost when heads use their mean maps"),
+    "derive": ("attention.derive", "an initial set of maps from a trained upstream, by case"),
+    "states": ("states.command", "hidden states by phone and speaker, as pictures with numbers"),
+    "layers": ("states.layers", "which hidden states the probes of a result folder read"),
     "maps": ("attention.mean_maps", "the mean attention maps of a trained upstream, as a file"),
 }  # name -> (module below this package with a ``main``, what it is for)
 

@@ -15,7 +15,7 @@ from ..upstream.contract import entry
 from ..upstream.s3prl_upstreams import parse, s3prl_version
 from .environment import describe
 from .names import BASELINE, MEL, is_foreign
-from .prepare import Prepared, Speech, digest, lineage
+from .prepare import Prepared, Speech, digest, lineage, source_of_maps
 from .result_files import SCHEMA, NoCell, cell_path, read_cell, write_cell, write_utterances
 from .settings import Study, difference
 from .sources import source_hash, task_hash
@@ -224,6 +224,12 @@ def _result(
     }
 
 
+def _start_note(study: Study) -> str:
+    """What a reader must know of a row that starts from the maps of another one."""
+    source = source_of_maps(study)
+    return f"starts from the maps of a trained {source.upstream}, whose pre-training is not counted" if source else ""
+
+
 def _facts(study: Study) -> dict[str, Any]:
     order: str | None
     macs: int | None
@@ -232,11 +238,11 @@ def _facts(study: Study) -> dict[str, Any]:
     elif is_foreign(study.upstream):
         title, order, macs, note = f"{parse(study.upstream).name} of s3prl {s3prl_version()}", None, None, FOREIGN_NOTE
     else:
-        info, model = entry(study.upstream).info, study.recipe.model
+        info, model = entry(study.recipe.upstream).info, study.recipe.model
         frames = stacked_frames(MACS_S, model.stack)
         attention = info.macs(frames, model.hidden_dim, model.num_heads, **study.recipe.attention)
         layer = attention + 2 * model.ffn_ratio * frames * model.hidden_dim**2
-        title, order, note = info.title, info.order_with(study.recipe.attention), info.note
+        title, order, note = info.title, info.order_with(study.recipe.attention), info.note or _start_note(study)
         macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
     facts = {"name": study.label, "title": title, "macs_10s": macs, "order": order, "note": note}
     return {**facts, "source_hash": source_hash(study.upstream)}

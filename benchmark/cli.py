@@ -93,8 +93,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     add = parser.add_argument
     help_upstream = (
-        "attentions; mel alone runs the row without an encoder; s3prl:NAME and s3prl:NAME:CKPT are s3prl's own, whose "
-        "checkpoints are pickles: name only files that you trust (default: all attentions)"
+        "attentions; 'NAME[option=value,...]' is one with other options, a row of its own; mel alone runs the row "
+        "without an encoder; s3prl:NAME and s3prl:NAME:CKPT are s3prl's own, whose checkpoints are pickles: name only "
+        "files that you trust (default: all attentions)"
     )
     add("--upstream", nargs="+", default=[], metavar="NAME", help=help_upstream)
     help_downstream = "tasks; phone, speakers or labels for all of a kind; a pattern such as '*_1hidden' (default: all)"
@@ -113,11 +114,16 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     only.add_argument("--dry-run", action="store_true", help=help_dry)
     help_status = "print what is finished, running and missing of the last request in --out; may run beside it"
     only.add_argument("--status", action="store_true", help=help_status)
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not is_foreign(word)]
+    overrides = [word for word in arguments if _is_override(word)]
     options, unknown = parser.parse_known_args([word for word in arguments if word not in overrides])
     if unknown:
         parser.error("; ".join(_unknown(word, sorted(parser._option_string_actions)) for word in unknown))
     return options, overrides
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word is ``section.option=value``, and no row such as ``fixed_init[init=raw]``."""
+    return "=" in word and not word.startswith("-") and not is_foreign(word) and "[" not in word.partition("=")[0]
 
 
 def _unknown(word: str, flags: list[str]) -> str:

@@ -9,7 +9,7 @@ import platform
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from ..upstream import names
 from ..upstream.allocator import keep_freed_memory
-from ..upstream.contract import Entry, entry
+from ..upstream.contract import Entry, Variant, entry
 from ..upstream.encoder import Encoder, EncoderLayer, EncoderOptions, initialise
 from ..upstream.kernels.onednn import fast_linear
+from ..upstream.options import typed
 from ..upstream.registry import nearest
 from .memory import peak_bytes, start_count
+from .names import attention_of, words_of
+from .variants import options_of, row_name
 
 ATTENTION, LAYER, TRAIN = "attention forward", "layer forward", "layer forward+backward"
 PHASES = (ATTENTION, LAYER, TRAIN)
@@ -43,29 +46,30 @@ class Case:
 
 
 def rows_of(wanted: str) -> list[str]:
-    """``name`` -> the row of the upstream and one for each variant, ``name[variant]`` -> itself; ``ValueError`` names
-    the nearest when there is none. An upstream that cannot be imported is one row."""
-    name, variant = _split(wanted)
+    """``name`` -> the row of the upstream and one for each variant; ``name[variant]`` or ``name[option=value]`` -> that
+    row alone (``variants.py``). ``ValueError`` names the nearest when there is none; an upstream that cannot be
+    imported is one row."""
+    name, one = attention_of(wanted), words_of(wanted)
     if name not in names():
         raise ValueError(f"unknown upstream {name!r}: {nearest(name, names())}")
     try:
-        labels = [f"{name}[{each.variant}]" if each.variant else name for each in entry(name).variants()]
+        found = entry(name)
     except ValueError:
         return [wanted]
-    if variant and wanted not in labels:
-        raise ValueError(f"unknown row {wanted!r}: {nearest(wanted, labels)}")
-    return [wanted] if variant else labels
+    if one or name != wanted:
+        usual = found.own
+        own = asdict(typed(found.options, {**usual, **options_of(wanted)}, wanted))
+        return [row_name(name, own, usual)]
+    return [f"{name}[{each.variant}]" if each.variant else name for each in found.variants()]
 
 
 def entry_of(row: str) -> Entry:
-    """The imported folder behind a row, with its variant."""
-    name, variant = _split(row)
-    return replace(entry(name), variant=variant)
-
-
-def _split(row: str) -> tuple[str, str]:
-    found = re.fullmatch(r"([^\[\]]+)\[([^\[\]]+)\]", row)
-    return (found[1], found[2]) if found else (row, "")
+    """The imported folder behind a row, with its options as a variant."""
+    found, own = entry(attention_of(row)), options_of(row)
+    if not own:
+        return found
+    variant = Variant(own, found.info.order_with({**found.own, **own}))
+    return replace(found, info=replace(found.info, variants={row: variant}), variant=row)
 
 
 def module_bytes(case: Case) -> Callable[[int], int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .find_cell import find_cell
+from .names import attention_of
 from .plain import texts
 
 Pairs = dict[str, tuple[Any, Any]]  # by name, the values of A and of B
@@ -79,7 +80,7 @@ def numbers(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
 
 def _known(cell: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Per group what a cell knows about its making, by name."""
-    hashed = [part for part in ("upstream", "task") if _name(cell, part) == _name(other, part)]  # else it says nothing
+    hashed = [part for part in ("upstream", "task") if _code(cell, part) == _code(other, part)]  # else it says nothing
     config = {key: value for key, value in texts(cell["config"]).items() if key not in LEFT_OUT}
     groups: dict[str, dict[str, Any]] = {
         "code": {f"{part} source": (cell[part] or {}).get("source_hash") for part in hashed},
@@ -129,8 +130,9 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
     return {key: (a[key], b[key]) for key in a if key in b and None not in (a[key], b[key]) and a[key] != b[key]}
 
 
-def _name(cell: Mapping[str, Any], part: str) -> str:
-    return cell["cell"]["downstream" if part == "task" else part]
+def _code(cell: Mapping[str, Any], part: str) -> str:
+    """What has code of its own: a task, or the upstream of a row."""
+    return cell["cell"]["downstream"] if part == "task" else attention_of(cell["cell"]["upstream"])
 
 
 def _names(cell: Mapping[str, Any]) -> dict[str, Any]:

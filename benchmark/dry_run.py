@@ -57,10 +57,13 @@ def _cells(plan: Plan, order: Sequence[Cell], found: Estimate, steps: dict[Path,
     head = f"{len(plan.cells)} cells, {finished} finished, {len(order)} to make"
     lines = [f"plan: {head}; preset {request.preset}, corpus {plan.speech.probing.name}, results in {request.out}"]
     lines += [f"  {task} is skipped: {reason}" for task, reason in plan.refused.items()]
+    width = max(20, *(len(name) for name in plan.studies))
     for (name, seed, probe_seed), group in groupby(
         (cell for cell in plan.cells if states[plan.path(cell)] == "ok"), lambda cell: _row(cell)
     ):
-        lines.append(f"  finished: {name:20} {seeds_text(seed, probe_seed)}  {' '.join(cell.task for cell in group)}")
+        lines.append(
+            f"  finished: {name:{width}} {seeds_text(seed, probe_seed)}  {' '.join(cell.task for cell in group)}"
+        )
     done: set[Step] = set()
     for (name, seed, probe_seed), group in groupby(order, _row):
         members = list(group)
@@ -70,7 +73,7 @@ def _cells(plan: Plan, order: Sequence[Cell], found: Estimate, steps: dict[Path,
         before = f" ({', '.join(sorted(again))} before)" if again else ""
         tasks = " ".join(cell.task for cell in members)
         takes = told(found.total_s(needed))
-        lines.append(f"  {'missing:':9} {name:20} {seeds_text(seed, probe_seed)}  {takes:>10}  {tasks}{before}")
+        lines.append(f"  {'missing:':9} {name:{width}} {seeds_text(seed, probe_seed)}  {takes:>10}  {tasks}{before}")
     return lines
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from ..upstream.registry import nearest
 from .cell import status
-from .result_files import read_cell
+from .result_files import read_cell, without_brackets
 
 LISTED = 8
 
@@ -27,7 +27,7 @@ def find_cell(wanted: str, out: Path) -> tuple[dict[str, Any], Path]:
     if Path(wanted).is_file():
         return read_cell(Path(wanted)), Path(wanted)
     paths = sorted((out / "cells").rglob("*.json"))
-    wanted = unquote(wanted)  # s3prl:fbank as people write it, or as the name of a file
+    wanted = without_brackets(unquote(wanted))  # s3prl:fbank as people write it, or as the name of a file
     names = {unquote(path.relative_to(out / "cells").as_posix()): path for path in paths}
     if not names:
         raise ValueError(f"{out} has no finished cell: give --out the folder of a run that has made some")

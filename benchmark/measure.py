@@ -94,7 +94,7 @@ def measure_upstream(
     elif is_foreign(study.upstream):
         expert = load_foreign(parse(study.upstream))
     else:
-        expert = own = fresh_expert(study.upstream, recipe)
+        expert = own = fresh_expert(recipe.upstream, recipe)
         head = ReconstructionHead(hidden_dim=recipe.model.hidden_dim, output_dim=recipe.model.input_dim)
         model = nn.ModuleDict({"expert": expert, "head": head}).to(where).train()
         found = replace(found, checkpoint_bytes=4 * sum(p.numel() for p in model.parameters()))

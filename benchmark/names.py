@@ -1,4 +1,6 @@
-"""The rows that differ from all others, by name; cheap to import."""
+"""What rows are called, and the rows that differ from all others; cheap to import."""
+
+import re
 
 from ..upstream.s3prl_upstreams import PREFIX
 
@@ -9,6 +11,21 @@ MEL = "mel"  # the row without an encoder; scores are compared with it where the
 def seeds_text(seed: int, probe_seed: int) -> str:
     """``seed 0``, or both where pre-training and probe have different ones."""
     return f"seed {seed}" if seed == probe_seed else f"seed {seed}, probe seed {probe_seed}"
+
+
+def attention_of(row: str) -> str:
+    """The upstream of a row: ``fixed_init[init=raw]`` -> ``fixed_init``; of s3prl's the name as it is."""
+    return row if is_foreign(row) else row.partition("[")[0]
+
+
+def words_of(row: str) -> list[str]:
+    """What stands in a row's brackets (``variants.py`` tells what it means); ``ValueError`` when they do not match."""
+    if is_foreign(row) or not set(row) & set("[]"):
+        return []
+    found = re.fullmatch(r"[^\[\]]+\[([^\[\]]*)\]", row)
+    if found is None:
+        raise ValueError(f"{row!r} is no row: write NAME or 'NAME[option=value,option=value]', quoted in a shell")
+    return [word.strip() for word in found[1].split(",") if word.strip()]
 
 
 def is_foreign(upstream: str) -> bool:

@@ -84,10 +84,10 @@ def markdown(
         page += [f"{escape(note)}\n" for note in apart(table, rows)]
         if any(row.score is not None for row in table):
             shown = columns(table)
-            page += _grid([[c.title for c in shown], *([c.text(row) for c in shown] for row in table)])
+            page += grid([[c.title for c in shown], *([c.text(row) for c in shown] for row in table)])
         page += [*(f"- {escape(note)}" for note in [*reading(table), *facts(table), *remarks(table)]), ""]
         if by_length := length_table(table):
-            page += [f"{escape(READING)}\n", *_grid(by_length)]
+            page += [f"{escape(READING)}\n", *grid(by_length)]
     meanings = [(c.title, c.meaning) for shown in [*map(columns, by_table(rows))] or [COLUMNS] for c in shown]
     page += ["## What the columns mean", "", *(f"- **{escape(t)}**: {text}." for t, text in dict(meanings).items()), ""]
     if problems:
@@ -95,7 +95,7 @@ def markdown(
     return "\n".join(page)
 
 
-def _grid(lines: Sequence[Sequence[str]]) -> list[str]:
+def grid(lines: Sequence[Sequence[str]]) -> list[str]:
     """A markdown table of texts, the header first, numbers to the right, and the empty line that ends it."""
     header, *rest = (f"| {' | '.join(map(escape, line))} |" for line in lines)
     return [header, "| --- |" + " ---: |" * (len(lines[0]) - 1), *rest, ""]

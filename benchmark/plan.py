@@ -15,7 +15,7 @@ from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
 from .environment import describe
-from .names import BASELINE, MEL, is_foreign, is_pretrained
+from .names import BASELINE, MEL, attention_of, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
 from .settings import Study, check_overrides, load_study
 from .stopwatch import timing_path
@@ -42,8 +42,8 @@ class Plan:
 
     Args:
         request: what was asked for.
-        studies: by upstream: those asked for, ``mel`` and the baseline of all ratios. s3prl's with the absolute path of
-            their checkpoint.
+        studies: by ``Study.upstream``: those asked for, ``mel`` and the baseline of all ratios. s3prl's with the
+            absolute path of their checkpoint.
         tasks: the names of all tasks asked for.
         speech: the corpus.
         cells: in the order in which they are made.
@@ -83,22 +83,23 @@ def make_plan(request: Request) -> Plan:
     Raises:
         ValueError: for a wrong name, option or corpus.
     """
-    upstreams = [
-        parse(name).text if is_foreign(name) else UPSTREAMS.check(name)
-        for name in request.upstreams or UPSTREAMS.names()
-        if name != MEL
-    ]
+    asked = [name for name in request.upstreams or UPSTREAMS.names() if name != MEL]
+    upstreams = [parse(name).text if is_foreign(name) else name for name in asked]
+    for name in upstreams:
+        if is_pretrained(attention_of(name)):
+            UPSTREAMS.check(attention_of(name))
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
     check_overrides(upstreams, request.overrides)
     check_device(request.device)
-    studies = {name: load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)}
+    found = [load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)]
+    studies = {study.upstream: study for study in found}  # rows that were written differently and are equal are one
     foreign = [parse(name) for name in upstreams if is_foreign(name)]
     if foreign:  # it imports all of s3prl
         check(foreign)
     speech = load_speech(studies[MEL].recipe.data)
     threads = torch.get_num_threads()
     machine = f"{describe(threads)['cpu']} {request.device}"
-    rows = [studies[name] for name in dict.fromkeys([*upstreams, MEL])]
+    rows = list({study.upstream: study for study in found[:-1]}.values())
     return Plan(
         request=request,
         studies=studies,

@@ -26,8 +26,10 @@ from ..upstream.s3prl_upstreams import load_foreign, parse, s3prl_version
 from .attention import mean_maps
 from .lengths import padding
 from .names import MEL, is_foreign, is_pretrained
+from .result_files import safe_name
 from .settings import Study
 from .sources import source_hash
+from .variants import row_label
 
 if TYPE_CHECKING:
     from s3prl.upstream.interfaces import UpstreamBase
@@ -82,7 +84,7 @@ def source_of_maps(study: Study) -> Study | None:
     """The study of the upstream whose trained maps this one asks for: the same settings, its own attention."""
     if not is_pretrained(study.upstream):
         return None
-    name = entry(study.upstream).info.needs_maps_of(study.recipe.attention)
+    name = entry(study.recipe.upstream).info.needs_maps_of(study.recipe.attention)
     if not name:
         return None
     attention = load_recipe(name, study.recipe.preset).attention
@@ -121,7 +123,7 @@ def frozen_upstream(
     if is_foreign(study.upstream):
         return load_foreign(parse(study.upstream)), None
     done = _pretrained(study, speech, seed, out, device)
-    return load(study.upstream, done.checkpoint, long_input="windows"), done
+    return load(study.recipe.upstream, done.checkpoint, long_input="windows"), done
 
 
 def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) -> Key:
@@ -134,7 +136,7 @@ def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) 
         options = {**asdict(expert.options), **asdict(expert.own_options)}
         options.pop("maps", None)  # a path; the maps that came from it are among the weights
     return Key(
-        upstream=parse(upstream).label if is_foreign(upstream) else upstream,
+        upstream=parse(upstream).label if is_foreign(upstream) else row_label(upstream),
         weights=weights_digest(expert),
         options=options,
         source=source_hash(upstream),
@@ -159,7 +161,8 @@ def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str)
 
 
 def _run_name(study: Study, speech: Speech, seed: int) -> str:
-    return f"{study.upstream}--seed{seed}--{lineage(study, speech, seed)}"
+    name = study.upstream if is_foreign(study.upstream) else safe_name(study.label)
+    return f"{name}--seed{seed}--{lineage(study, speech, seed)}"
 
 
 def digest(parts: Any) -> str:

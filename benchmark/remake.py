@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .names import is_foreign
+from .names import is_foreign, words_of
 from .plain import texts
 from .settings import load_study
 from .sources import source_hash, task_hash
+from .variants import options_of
 
 OPTIONS = {"data.corpus": "--corpus", "data.root": "--root"}  # shorter than as overrides
 
 
 def command(cell: Mapping[str, Any], out: Path) -> str:
     """The shell command. With two seeds it makes the other cells of these seeds as well."""
-    key, changed = cell["cell"], dict(cell["difference"] or {})
+    key, changed = cell["cell"], _beside_row(cell)
     words = ["--preset", key["preset"], "--upstream", _upstream(cell), "--downstream", key["downstream"]]
     words += ["--seed", *map(str, dict.fromkeys([key["seed"], key["probe_seed"]]))]
     for name, option in OPTIONS.items():
@@ -31,9 +32,19 @@ def command(cell: Mapping[str, Any], out: Path) -> str:
 
 
 def _upstream(cell: Mapping[str, Any]) -> str:
-    """As it is asked for: of s3prl's, with the path of the checkpoint."""
+    """As it is asked for: with the path of a checkpoint of s3prl's, or of a file of maps."""
     name = cell["cell"]["upstream"]
-    return (cell["config"] or {}).get("upstream", name) if is_foreign(name) else name
+    return (cell["config"] or {}).get("upstream", name) if is_foreign(name) or words_of(name) else name
+
+
+def _beside_row(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's difference from its preset, without what the name of its row says."""
+    changed = cell["difference"] or {}
+    try:
+        said = options_of(_upstream(cell))
+    except ValueError:  # an upstream or an option that this version does not know, which `obstacles` tells
+        return dict(changed)
+    return {name: value for name, value in changed.items() if name.removeprefix("attention.") not in said}
 
 
 def overrides(changed: Mapping[str, Any]) -> list[str]:
@@ -46,7 +57,7 @@ def obstacles(cell: Mapping[str, Any]) -> list[str]:
     key, upstream, task = cell["cell"], cell["upstream"] or {}, cell["task"] or {}
     found = []
     try:
-        study = load_study(_upstream(cell), key["preset"], overrides(cell["difference"] or {}))
+        study = load_study(_upstream(cell), key["preset"], overrides(_beside_row(cell)))
         now = json.loads(json.dumps(study.resolved()))
         keys = sorted(texts(now).items() ^ texts(cell["config"]).items())
         if keys:

@@ -33,7 +33,7 @@ class Journal:
             "error": None,
             "process": {"pid": os.getpid(), "machine": platform.node(), "born": born(os.getpid())},
             "budget_s": request.budget_s,
-            "steps": {name: study.recipe.pretrain.steps for name, study in plan.studies.items()},
+            "steps": {study.label: study.recipe.pretrain.steps for study in plan.studies.values()},
             "doing": "planning",
             "refused": sorted(plan.refused),
             "cells": [

@@ -5,11 +5,14 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+
+from .names import is_foreign
 
 SCHEMA = 2
 STATUSES = ("ok", "failed", "skipped", "timeout")
@@ -158,10 +161,17 @@ def _upgraded(cell: dict) -> dict:
 
 
 def safe_name(name: str) -> str:
-    """``name``, percent-encoded where a file system might refuse it."""
+    """``name``, percent-encoded where a file system might refuse it; the brackets of a row, which shells and globs take
+    for a pattern, become a plus: ``fixed_init[init=raw]`` is ``fixed_init+init=raw``."""
     assert name, "a cell needs a name in every field"
+    name = without_brackets(name)
     encoded = quote(name, safe=" +,=@")
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded  # neither hidden, nor "..", on any system
+
+
+def without_brackets(row: str) -> str:
+    """``fixed_init[init=raw]`` -> ``fixed_init+init=raw``, as file names have it."""
+    return row if is_foreign(row) else re.sub(r"\[([^\[\]]*)\]", r"+\1", row)
 
 
 def _problems(cell: object) -> list[str]:

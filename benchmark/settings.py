@@ -6,11 +6,12 @@ from functools import cache
 from typing import Any
 
 from ..downstream.probe import ProbeSettings
-from ..recipes.config import Recipe, load_recipe, parse_overrides, sections
+from ..recipes.config import Recipe, as_overrides, load_recipe, parse_overrides, sections
 from ..upstream.options import typed
 from ..upstream.s3prl_upstreams import parse
-from .names import BASELINE, is_foreign, is_pretrained
+from .names import BASELINE, attention_of, is_foreign, is_pretrained
 from .plain import flat
+from .variants import options_of, row_label, row_name
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class TimingSettings:
 
 @dataclass(frozen=True)
 class Study:
-    """One upstream's share of a benchmark run; ``recipe`` of what is not pre-trained is that of the baseline, for its
-    data, and for the baseline that it is timed against."""
+    """One row's share of a benchmark run. ``upstream`` tells it from all other rows of the run: a name, or
+    ``NAME[option=value]``, of which ``recipe.upstream`` is the name alone. ``recipe`` of what is not pre-trained is
+    that of the baseline, for its data, and for the baseline that it is timed against."""
 
     upstream: str
     recipe: Recipe
@@ -52,8 +54,8 @@ class Study:
 
     @property
     def label(self) -> str:
-        """What tables and result files call the upstream: its name; of s3prl's the checkpoint without its folders."""
-        return parse(self.upstream).label if is_foreign(self.upstream) else self.upstream
+        """What tables and result files call the row: ``upstream``, with checkpoints and maps without their folders."""
+        return parse(self.upstream).label if is_foreign(self.upstream) else row_label(self.upstream)
 
     def resolved(self) -> dict[str, Any]:
         """As plain values, section by section."""
@@ -65,13 +67,24 @@ class Study:
 
 
 def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Study:
-    """The checked configuration of one upstream; every mistake of a section is told at once."""
+    """The checked configuration of one row; every mistake of a section is told at once. Rows that are equal have one
+    name, however they were written."""
     upstream = parse(upstream).text if is_foreign(upstream) else upstream
-    encoder = upstream if is_pretrained(upstream) else BASELINE
+    encoder = attention_of(upstream) if is_pretrained(upstream) else BASELINE
+    general = parse_overrides(overrides).get("attention", {})
     if encoder == BASELINE:  # these have no attention options, and some come along whether asked for or not
-        own = parse_overrides(overrides).get("attention", {})
-        overrides = [text for text in overrides if text.partition("=")[0].removeprefix("attention.") not in own]
-    recipe = load_recipe(encoder, preset, overrides)
+        overrides = [text for text in overrides if text.partition("=")[0].removeprefix("attention.") not in general]
+    own, recipe = options_of(upstream), load_recipe(encoder, preset, overrides)
+    if own:
+        twice = [key for key in own if key in general]
+        if twice:
+            raise ValueError(f"{upstream} and attention.{twice[0]} both set {twice[0]}: leave out one of them")
+        usual = recipe.attention
+        try:
+            recipe = load_recipe(encoder, preset, [*overrides, *as_overrides("attention", own)])
+            upstream = row_name(encoder, recipe.attention, usual)
+        except ValueError as error:
+            raise ValueError(f"{upstream}: {error}") from None
     merged = sections(preset, encoder, overrides)
     return Study(
         upstream=upstream,
@@ -83,14 +96,15 @@ def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Stu
 
 
 def difference(upstream: str, preset: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """What ``overrides`` changed against the preset and the recipe, as dotted keys."""
+    """What a row and ``overrides`` changed against the preset and the recipe, as dotted keys."""
     return dict(_difference(upstream, preset, tuple(overrides)))
 
 
 @cache  # every cell of a run asks, and omegaconf takes its time
 def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    before, after = (flat(load_study(upstream, preset, given).resolved()) for given in ((), overrides))
-    return {key: value for key, value in after.items() if before.get(key) != value}
+    rows = ((attention_of(upstream), ()), (upstream, overrides))
+    before, after = (flat(load_study(row, preset, given).resolved()) for row, given in rows)
+    return {key: value for key, value in after.items() if before.get(key) != value and key != "upstream"}
 
 
 def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..downstream import TASKS, config
 from ..upstream.plugins import HOME, UPSTREAMS
 from ..upstream.s3prl_upstreams import s3prl_version
-from .names import MEL, is_foreign
+from .names import MEL, attention_of, is_foreign
 
 PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain"))
 PROBE, PRODUCTS = f"{HOME}.downstream.probe", f"{HOME}.upstream.kernels.onednn"
@@ -25,14 +25,14 @@ LOADING = tuple(f"{HOME}.upstream.{name}" for name in ("s3prl_compat", "s3prl_up
 
 @cache
 def source_hash(upstream_name: str) -> str:
-    """12 digits that change with the upstream's own code, the shared encoder, or the pre-training; of s3prl's upstreams
-    with s3prl's version and with how they are loaded."""
+    """12 digits that change with the own code of a row's upstream, the shared encoder, or the pre-training; of s3prl's
+    upstreams with s3prl's version and with how they are loaded."""
     if is_foreign(upstream_name):
         return _digest(LOADING, s3prl_version())
     shared = f"{HOME}.upstream"
     if upstream_name == MEL:
         return _digest({*imported([f"{shared}.{MEL}"], (shared,)), *PRETRAINING})
-    own = UPSTREAMS.packages[UPSTREAMS.check(upstream_name)]
+    own = UPSTREAMS.packages[UPSTREAMS.check(attention_of(upstream_name))]
     return _digest({*imported([f"{own}.expert", f"{own}.attention"], (shared, own)), *PRETRAINING})
 
 

@@ -14,7 +14,7 @@ from ..recipes.pretrain import read_log
 from .durations import told
 from .names import is_pretrained, seeds_text
 from .request_file import FILE, is_running, read_request
-from .result_files import NoCell, read_cell, read_cells
+from .result_files import NoCell, read_cell, read_cells, safe_name
 
 LISTED = 12  # lines of missing and of failed cells
 
@@ -130,8 +130,10 @@ def _unfinished(out: Path, steps: Mapping[str, int], started_s: float) -> list[t
     """((upstream, seed), a line, seconds left) of each pre-training that has no checkpoint yet and a log to which
     something was written since ``started_s``: others are of earlier runs, and perhaps of other settings."""
     found = []
+    labels = {safe_name(label): label for label in steps}
     for path in sorted(out.glob("pretrain/*/*/log.jsonl")):
         name, _, rest = path.parent.name.partition("--seed")
+        name = labels.get(name, name)
         log = read_log(path) if _written_s(path) >= started_s else []
         if (path.parent / "checkpoint").exists() or not log or not rest:
             continue

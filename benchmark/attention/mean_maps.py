@@ -20,16 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...recipes.batches import Speech, log_mel_store, step_seed
-from ...recipes.config import PretrainConfig, as_overrides, load_recipe, presets
+from ...recipes.config import PretrainConfig
 from ...recipes.corpora import Corpus
 from ...recipes.corpora.cache import replace_file
-from ...recipes.lineage import named_corpus, pretrain_part
-from ...recipes.pretrain import check_device
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import WEIGHTS, load_checkpoint
 from ...upstream.expert import UpstreamExpert
 from ...upstream.maps_file import TENSOR
+from .checkpoint_speech import add_arguments, pretraining_speech, refuse_overrides
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +44,41 @@ def write_mean_maps(checkpoint: Path, corpus: Corpus, path: Path, most: int = UT
     """
     if most < 1:
         raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
+    expert = load_with_maps(checkpoint)
+    ids = chosen(expert, corpus, most)
+    logger.info("mean maps of %s over %d utterances -> %s", expert.name, len(ids), path)
+    maps = mean_maps_over(expert, corpus, ids, device)
+    about = {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": source(checkpoint)}
+    return write_maps(path, maps, about)
+
+
+def load_with_maps(checkpoint: Path) -> UpstreamExpert:
+    """The upstream of a checkpoint, in evaluation; raises ``ValueError`` when there is none, or one without maps."""
     name = str(load_checkpoint(checkpoint)[0].get("upstream"))
     expert = load(name, ckpt=checkpoint).eval()
     assert isinstance(expert, UpstreamExpert)
-    ids = chosen(expert, corpus, most)
-    logger.info("mean maps of %s over %d utterances -> %s", name, len(ids), path)
-    maps = mean_maps(expert.to(device), tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None))
-    weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
-    about = {"upstream": name, "corpus": corpus.name, "utterances": str(len(ids)), "source": f"sha256:{weights}"}
+    if not all(hasattr(layer.attention, "weights") for layer in expert.encoder.layers):
+        raise ValueError(
+            f"the attention of {name} has no maps: choose an upstream with `weights`, as self_attention has"
+        )
+    return expert
+
+
+def mean_maps_over(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str], device: str = "cpu") -> Tensor:
+    """The mean maps (L, H, N, N) over one crop of each of these utterances, with a bar; the upstream goes to
+    ``device``."""
+    return mean_maps(expert.to(device), tqdm(crops(expert, corpus, ids), total=len(ids), desc="maps", disable=None))
+
+
+def source(checkpoint: Path) -> str:
+    """The content of a checkpoint's weights, wherever they lie."""
+    return f"sha256:{hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()}"
+
+
+def write_maps(path: Path, maps: Tensor, about: dict[str, str]) -> Path:
+    """Write a file of maps (L, H, N, N), whole, with metadata."""
     with replace_file(path) as temporary:
-        save_file({TENSOR: maps}, temporary, metadata=about)
+        save_file({TENSOR: maps.contiguous()}, temporary, metadata=about)
     return path
 
 
@@ -110,26 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m s3prl_attention.benchmark.attention.mean_maps", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("checkpoint", type=Path, help="the folder of a pre-trained upstream")
-    parser.add_argument("overrides", nargs="*", metavar="data.option=value", help="for example data.size=tiny")
-    parser.add_argument("--preset", default="demo", help=f"whose data: {', '.join(presets())} (default: %(default)s)")
-    parser.add_argument("--corpus", help="synthetic or librispeech (default: the preset's)")
-    parser.add_argument("--root", help="the folder of the corpus")
-    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="the most used (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
+    add_arguments(parser, UTTERANCES)
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     options = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
-    wrong = [text for text in options.overrides if not text.startswith("data.")]
-    if wrong:
-        parser.error(f"{wrong[0]!r}: only data.option=value has a meaning here, the checkpoint has all else")
+    refuse_overrides(parser, options)
     try:
-        check_device(options.device)
-        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
-        upstream = str(load_checkpoint(options.checkpoint)[0].get("upstream"))
-        data = load_recipe(upstream, options.preset, overrides).data
-        part = pretrain_part(named_corpus(data), data.pretrain_subsets)
+        part = pretraining_speech(options)
         path = write_mean_maps(options.checkpoint, part, options.out, options.utterances, options.device)
     except ValueError as error:
         sys.exit(f"error: {error}")

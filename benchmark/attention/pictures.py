@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 WIDTH_IN, COLUMN_IN = 6.9, 3.35  # of a page, and of one of its two columns
 COLOUR_OF = dict(zip(CASES, COLOURS, strict=False))
-MOST_ACROSS = 8  # maps side by side
+FEWEST_ACROSS, MOST_ACROSS = 5, 8  # places for maps side by side
 BRIGHTEST = 99.5  # percentile of a map's attention that is as dark as can be
+EVEN_GREY = 0.5  # at most how dark an even map is, as a share of black
 SMALL, NORMAL = 6.5, 7.5  # font sizes in points
 
 
@@ -53,7 +54,7 @@ def gallery(maps: Tensor, table: Sequence[Mapping[str, Any]]) -> Figure:
     from matplotlib.figure import Figure
 
     num_places, num_heads = maps.shape[:2]
-    across = min(num_heads, MOST_ACROSS)
+    across = min(max(num_heads, FEWEST_ACROSS), MOST_ACROSS)
     rows_of_layer = -(-num_heads // across)
     size = WIDTH_IN / (across + 0.4)
     rows = num_places * rows_of_layer
@@ -99,9 +100,10 @@ def _interleaved(told: Sequence[Mapping[str, Any]], trained: Sequence[Mapping[st
 
 
 def show(axis: Axes, attention: Tensor, colour: str) -> None:
-    """One map, square-root scaled so that faint structure shows, in a frame of this colour."""
+    """One map, square-root scaled so that faint structure shows, in a frame of this colour; an even one is grey."""
     values = np.sqrt(attention.double().cpu().numpy())
-    axis.imshow(values, cmap="Greys", vmin=0, vmax=max(np.percentile(values, BRIGHTEST), 1e-9), interpolation="nearest")
+    darkest = max(np.percentile(values, BRIGHTEST), len(values) ** -0.5 / EVEN_GREY)
+    axis.imshow(values, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():

@@ -181,7 +181,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(measured, tmp_path):
     ("arguments", "message"),
     [
         (["--upstream", "fixed"], "unknown upstream 'fixed': did you mean 'fixed_init'"),
-        (["--upstream", "fixed_init[fast]"], r"unknown row 'fixed_init\[fast\]': did you mean 'fixed_init'"),
+        (["--upstream", "fixed_init[fast]"], r"unknown row 'fixed_init\[fast\]': fixed_init has no variant 'fast'"),
         (["--lengths", "16", "0"], "--lengths must be at least 1, got 0"),
         (["--rounds", "0"], "--rounds must be at least 1, got 0"),
         (["--num-heads", "5"], "hidden_dim must be even and a multiple of num_heads"),

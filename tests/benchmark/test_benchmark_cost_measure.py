@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 from cost_fixtures import GREEDY_BYTES, twin  # noqa: F401 (a fixture)
-from s3prl_attention.benchmark.cost_case import ATTENTION, LAYER, PHASES, TRAIN, Case, rows_of, weighed
+from s3prl_attention.benchmark.cost_case import ATTENTION, LAYER, PHASES, TRAIN, Case, entry_of, rows_of, weighed
 from s3prl_attention.benchmark.cost_measure import groups
 from s3prl_attention.benchmark.cost_memory import empty_cell, expected_s, foretell, told, weigh
 from s3prl_attention.benchmark.cost_time import num_rounds, settle
@@ -138,7 +138,12 @@ def test_too_much_memory_is_a_problem_of_each_call_and_not_the_end_of_the_proces
 def test_rows_are_the_upstream_and_its_variants(twin):  # noqa: F811
     assert rows_of("twin") == ["twin", "twin[broken]", "twin[deadly]", "twin[greedy]"]
     assert rows_of("twin[greedy]") == ["twin[greedy]"]
-    with pytest.raises(ValueError, match=r"^unknown row 'twin\[gredy\]': did you mean 'twin\[greedy\]'"):
+    assert rows_of("twin[manner=greedy]") == ["twin[greedy]"]
+    assert rows_of("twin[manner=loud]") == ["twin[manner=loud]"]
+    assert rows_of("twin[manner=sound]") == ["twin"]
+    assert entry_of("twin[manner=loud]").own == {"manner": "loud"}
+    assert entry_of("twin[greedy]").info.order_with(entry_of("twin[greedy]").own) == "n"
+    with pytest.raises(ValueError, match=r"^unknown row 'twin\[gredy\]': .* did you mean 'greedy'"):
         rows_of("twin[gredy]")
     with pytest.raises(ValueError, match=r"^unknown upstream 'twinn': did you mean 'twin'"):
         rows_of("twinn[greedy]")

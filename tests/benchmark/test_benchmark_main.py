@@ -33,4 +33,4 @@ def test_arguments_go_to_the_command(monkeypatch):
 
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert commands.main(["explan"]) == 2
-    assert "unknown command 'explan': did you mean 'explain'?" in capsys.readouterr().err
+    assert "unknown command 'explan': did you mean 'explain'" in capsys.readouterr().err

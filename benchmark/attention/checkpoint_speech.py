@@ -1,0 +1,52 @@
+"""What the commands on a trained checkpoint share: their arguments, and the speech that the checkpoint was made of."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...recipes.config import as_overrides, load_recipe, presets
+from ...recipes.corpora import Corpus
+from ...recipes.lineage import named_corpus, pretrain_part
+from ...recipes.pretrain import check_device
+from ...upstream.checkpoint import load_checkpoint
+
+PRESET = "demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser, utterances: int) -> None:
+    """A checkpoint, the data, and of how many utterances maps are averaged."""
+    parser.add_argument("checkpoint", type=Path, help="the folder of a pre-trained upstream")
+    parser.add_argument("overrides", nargs="*", metavar="data.option=value", help="for example data.size=tiny")
+    parser.add_argument(
+        "--preset", help=f"whose data: {', '.join(presets())} (default: the checkpoint's own, else {PRESET})"
+    )
+    parser.add_argument("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
+    parser.add_argument("--root", help="the folder of the corpus, or the CSV of a manifest")
+    parser.add_argument("--utterances", type=int, default=utterances, help="the most used (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+
+
+def refuse_overrides(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with the usage when an override is not one of the data."""
+    wrong = [text for text in options.overrides if not text.startswith("data.")]
+    if wrong:
+        parser.error(f"{wrong[0]!r}: only data.option=value has a meaning here, the checkpoint has all else")
+
+
+def pretraining_speech(options: argparse.Namespace) -> Corpus:
+    """The part of the corpus on which the preset pre-trains; raises ``ValueError`` for what cannot be used."""
+    check_device(options.device)
+    config = load_checkpoint(options.checkpoint)[0]
+    known = recipe_of(config).get("preset")
+    preset = options.preset or (known if known in presets() else PRESET)
+    overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
+    data = load_recipe(str(config.get("upstream")), preset, overrides).data
+    return pretrain_part(named_corpus(data), data.pretrain_subsets)
+
+
+def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe in a checkpoint's lineage; empty where it has none."""
+    lineage = config.get("lineage")
+    recipe = lineage.get("recipe") if isinstance(lineage, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
