@@ -103,7 +103,7 @@ PLAIN = [
     ("xbox", ["attention.mode=bucketed"], "6a877c6c2f0a", "57c5d1ee1138"),
     ("mel", [], "fcbc77cafc96", "b7be5c5aca68"),
     ("s3prl:fbank", [], "fcbc77cafc96", "97d821ec4723"),
-]  # digits of timing and lineage from before there were rows with brackets; new ones mean that all results are made anew
+]  # digits of timing and lineage, older than rows with brackets; other digits mean that all results are made anew
 
 
 @pytest.mark.parametrize(("name", "overrides", "of_timing", "of_lineage"), PLAIN)
