@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +166,12 @@ def load_recipe(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Re
             parts[section] = typed(kind, merged.get(section, {}), section)
         except ValueError as error:
             wrong.append(str(error))
+    own = merged.get("attention", {})
+    for name in sorted({each.name for each in fields(EncoderOptions)}.intersection(own)):
+        wrong.append(f"attention.{name} is an option of the encoder that all upstreams share: write model.{name}")
     try:
         model = merged.get("model", {}) if "model" in parts else {}
-        attention = asdict(split_options(upstream, {**model, **merged.get("attention", {})})[1])
+        attention = asdict(split_options(upstream, {**model, **own})[1])
     except ValueError as error:
         wrong.append(str(error))
     if not wrong and parts["model"].max_frames > parts["pretrain"].batch_frames:

@@ -6,6 +6,7 @@ python -m s3prl_attention.benchmark attention --upstream self_attention fixed_in
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,9 +24,9 @@ from ...recipes.pretrain import check_device
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
-from ...upstream.plugins import UPSTREAMS
 from ..names import BASELINE, is_pretrained
 from ..prepare import Speech, frozen_upstream, load_speech
+from ..result_files import safe_name
 from ..settings import Study, load_study
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m s3prl_attention.benchmark attention", description=__doc__.split("\n")[0]
     )
     parser.add_argument("overrides", nargs="*", metavar="section.option=value", help="as for run_benchmark.py")
-    parser.add_argument("--upstream", nargs="+", default=[BASELINE], metavar="NAME", help="(default: %(default)s)")
+    parser.add_argument("--upstream", nargs="+", default=[BASELINE], metavar="NAME", help=f"rows (default: {BASELINE})")
     parser.add_argument("--preset", default="demo", help=f"one of {', '.join(presets())} (default: %(default)s)")
     parser.add_argument("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
     parser.add_argument("--root", help="the folder of the corpus, or the csv of a manifest")
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
-    command = "python -m s3prl_attention.benchmark attention " + " ".join(given)
+    command = shlex.join(["python", "-m", "s3prl_attention.benchmark", "attention", *given])
     try:
         _check(options)
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
@@ -188,19 +189,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)
             assert isinstance(expert, UpstreamExpert)
             where = options.out / "attention" / speech.pretraining.name / options.preset
-            folder = where / f"{study.upstream}--seed{options.seed}"
+            folder = where / f"{safe_name(study.label)}--seed{options.seed}"
             folder.mkdir(parents=True, exist_ok=True)
             found = analyse(study, speech, expert.to(options.device), options.seed, folder, sizes, command)
             print(page.terminal(found))
             print(f"written: {folder / 'attention.md'}\n")
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
         sys.exit(f"error: {error}")
 
 
 def _check(options: argparse.Namespace) -> None:
     check_device(options.device)
     for name in options.upstream:
-        UPSTREAMS.check(name)
         if not is_pretrained(name):
             raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")
     if options.frames < 16:

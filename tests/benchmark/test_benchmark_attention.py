@@ -220,6 +220,14 @@ def test_the_command_writes_an_analysis_a_page_and_pictures(analysed, synthetic_
     assert [row["case"] for row in start] == 2 * EXPECTED
 
 
+def test_a_row_with_options_has_a_folder_of_its_own(analysed, synthetic_tiny):
+    main([*SMOKE, "--upstream", "fixed_init[init=random]", "--out", str(analysed)])
+    folder = analysed / "attention" / synthetic_tiny.name / "smoke" / "fixed_init+init=random--seed0"
+    found = json.loads((folder / "analysis.json").read_text())
+    assert found["upstream"] == "fixed_init[init=random]"
+    assert {row["case"] for row in found["start"]} == {FLAT}, "no hand-crafted head"
+
+
 def test_it_uses_what_is_pretrained_already(analysed, synthetic_tiny, monkeypatch):
     checkpoints = list(analysed.glob("pretrain/*/*/checkpoint/model.safetensors"))
     before = [path.stat().st_mtime_ns for path in checkpoints]
@@ -233,7 +241,8 @@ def test_it_uses_what_is_pretrained_already(analysed, synthetic_tiny, monkeypatc
     [
         (["--frames", "8"], "--frames must be at least 16, got 8"),
         (["--crops", "4"], "--crops must be at least 8"),
-        (["--upstream", "mel"], "mel"),
+        (["--upstream", "mel"], "mel has no attention"),
+        (["--upstream", "fixed_init[ini=raw]"], "fixed_init has no option 'ini'"),
         (["--upstream", "self_atention"], "self_attention"),
         (["--frames", "3000"], "choose shorter crops with --frames"),
     ],

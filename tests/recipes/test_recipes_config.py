@@ -128,6 +128,7 @@ def test_numbers_of_a_preset_may_be_written_with_an_exponent(here):
         (["data.sise=tiny"], "^data: no option 'sise' .did you mean 'size'"),
         (["model.width=3"], "^model: no option 'width'"),
         (["attention.ini=log"], "no option 'ini' .did you mean 'init'"),
+        (["attention.hidden_dim=64"], "attention.hidden_dim is an option of the encoder .*: write model.hidden_dim"),
         (["pretrain.steps=many"], "pretrain: steps must be int, got 'many'"),
         (["pretrain.steps=1.5"], "pretrain: steps must be int, got 1.5"),
         (["pretrain.steps=true"], "pretrain: steps must be int, got True"),
