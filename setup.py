@@ -27,7 +27,11 @@ setup(
     python_requires=">=3.10",
     packages=list(package_dirs()),
     package_dir=package_dirs(),
-    package_data={"": ["*.yaml", "*.md"], "s3prl_attention.recipes": ["presets/*.yaml"]},
+    package_data={
+        "": ["*.yaml", "*.md"],
+        "s3prl_attention.recipes": ["presets/*.yaml"],
+        "s3prl_attention.benchmark.report": ["templates/*"],
+    },
     scripts=["run_benchmark.py"],
     install_requires=[
         "torch>=2.4",
@@ -48,8 +52,9 @@ setup(
     ],
     extras_require={
         "synth": ["espeakng-loader", "scipy"],
-        # a test builds a package without a network, and some run s3prl's datasets, which import pandas undeclared
-        "test": ["pytest", "hypothesis", "setuptools>=71", "pandas"],
+        # a test builds a package without a network, some run s3prl's datasets, which import pandas undeclared, and
+        # some look at leaderboard.html in Chromium, through selenium, where Chromium and its driver are installed
+        "test": ["pytest", "hypothesis", "setuptools>=71", "pandas", "selenium"],
         "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
     },
     entry_points={"s3prl_attention.upstreams": [], "s3prl_attention.downstreams": []},

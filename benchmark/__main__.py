@@ -10,6 +10,7 @@ COMMANDS = {
     "run": ("cli", "pre-train, probe, time, and write a leaderboard (what run_benchmark.py does)"),
     "explain": ("explain", "what a result cell is made of, and the command that makes it again"),
     "diff": ("difference", "what differs between two result cells, and which numbers moved"),
+    "leaderboard": ("leaderboard", "the pages of a result folder once more, with audit and analyses made since"),
     "ablation": ("ablation", "losses of rows against steps and seconds, and their scores, from a result folder"),
     "cost": ("cost", "time and memory of every attention against length"),
     "speed": ("speed", "encoders side by side, inference and training"),

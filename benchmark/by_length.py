@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .columns import number, percent
-from .lengths import EDGES_S, bucket, title
+from .lengths import EDGES_S, title
 from .row_times import real_time_factors
 from .rows import Row
 from .statistics import clustered_interval
@@ -34,18 +34,20 @@ class LengthScore:
     interval: tuple[float, float] | None
 
 
-def length_scores(row: Row) -> list[LengthScore]:
-    """One for each bucket that has items; none when the files do not tell how long utterances are."""
+def length_scores(row: Row, intervals: bool = True) -> list[LengthScore]:
+    """One for each bucket that has items; none when the files do not tell how long utterances are. Intervals take most
+    of the time: without them they are None."""
     scored = row.scored
     if scored is None or scored.seconds is None:
         return []
-    buckets = np.array([bucket(seconds) for seconds in scored.seconds])
+    buckets = np.digitize(scored.seconds, EDGES_S) - 1
     found = []
     for place in range(len(EDGES_S)):
         inside = (buckets == place) & (scored.totals > 0)
         points, totals = scored.points[inside], scored.totals[inside]
         if len(totals):
-            interval = clustered_interval(points, totals * scored.num_seeds, scored.speakers[inside])
+            spoken = scored.speakers[inside]
+            interval = clustered_interval(points, totals * scored.num_seeds, spoken) if intervals else None
             score = float(points.sum() / totals.sum() / scored.num_seeds)
             found.append(LengthScore(title(place), len(totals), int(totals.sum()), score, interval))
     return found
@@ -60,7 +62,7 @@ def padding_waste(row: Row) -> dict[str, float]:
 def length_table(table: Sequence[Row]) -> list[list[str]]:
     """The texts of a table's small table, its header first; empty when there is nothing to tell."""
     shown = [row for row in table if row.score is not None]
-    scores = [{found.bucket: found for found in length_scores(row)} for row in shown]
+    scores = [{found.bucket: found for found in length_scores(row, intervals=False)} for row in shown]
     buckets = [name for name in map(title, range(len(EDGES_S))) if any(name in found for found in scores)]
     factors = [real_time_factors(row.cells) for row in shown]
     lengths_s = sorted({length_s for found in factors for length_s in found})

@@ -79,8 +79,7 @@ def _run(request: "Request") -> int:
         print(problem, file=sys.stderr)
     skipped = f", {outcome.num_skipped} skipped (each cell says why)" if outcome.num_skipped else ""
     print(f"{outcome.num_cells} cells, {outcome.num_made} made now, {outcome.num_failed} failed{skipped}")
-    files = [path for path in (written.markdown, written.csv, written.png) if path]
-    print("written: " + ", ".join(map(str, files)))
+    print("written: " + ", ".join(map(str, written.files)))
     return 1 if outcome.num_failed else 0
 
 

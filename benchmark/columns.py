@@ -13,12 +13,13 @@ from .rows import Row
 @dataclass(frozen=True)
 class Column:
     """A column of the tables. When the terminal is narrow the columns with the highest ``drop`` go first, those with 0
-    never."""
+    never. ``value`` is what rows are sorted by where that is a number; None = not known."""
 
     title: str
     text: Callable[[Row], str]
     meaning: str
     drop: int = 0
+    value: Callable[[Row], float | None] | None = None
 
 
 DIFFERENCE = Column(
@@ -28,6 +29,7 @@ DIFFERENCE = Column(
     "with its 95 % interval (bootstrap over speakers, the same draws for all rows, one pair at a time); where lower is "
     "better, below 0 is better",
     1,
+    lambda r: 0.0 if r.difference is None and r.compared_to == r.label else _first(r.difference),
 )
 COLUMNS = (
     Column(
@@ -42,6 +44,7 @@ COLUMNS = (
         "the metric that the heading names, on the test split: accuracy is the share of right items, an error rate the "
         "number of errors per item; with its 95 % interval (bootstrap over speakers: with few speakers it is too "
         "narrow; an utterance that several seeds scored is one utterance)",
+        value=lambda r: r.score,
     ),
     Column(
         "rank",
@@ -52,9 +55,12 @@ COLUMNS = (
         "2024, Review of Economic Studies 91(1); the largest studentised difference under random signs of whole "
         "speakers decides; with fewer than 6 speakers nothing is certain). `=` cannot be told from the best: no row is "
         "certainly better",
+        value=lambda r: None if r.ranks is None else r.ranks[0] + r.ranks[1] / 1e4,
     ),
     DIFFERENCE,
-    Column("chance %", lambda r: percent(r.chance), "what guessing scores on the same test split", 3),
+    Column(
+        "chance %", lambda r: percent(r.chance), "what guessing scores on the same test split", 3, lambda r: r.chance
+    ),
     Column(
         "seeds (sd)",
         lambda r: _seeds(r),
@@ -63,36 +69,61 @@ COLUMNS = (
         "pre-training / over seeds of the probe on one pre-training, - for a single seed. Of 3 seeds the true one may "
         "well be half or twice as large",
         7,
+        lambda r: len(r.seeds) or None,
     ),
-    Column("dev %", lambda r: percent(r.dev), "the score on the dev split, which choices were made on", 8),
+    Column(
+        "dev %", lambda r: percent(r.dev), "the score on the dev split, which choices were made on", 8, lambda r: r.dev
+    ),
     Column("order", lambda r: r.order or "-", "of attention's time in the number of frames n, as declared", 11),
-    Column("params", lambda r: count(r.parameters), "parameters of the upstream", 4),
-    Column("MACs", lambda r: count(r.macs_10s), "multiply-accumulates of the encoder for 10 s of audio", 10),
-    Column("loss", lambda r: number(r.pretrain_loss), "masked-L1 loss of pre-training on held-out data", 9),
+    Column("params", lambda r: count(r.parameters), "parameters of the upstream", 4, lambda r: r.parameters),
+    Column(
+        "MACs",
+        lambda r: count(r.macs_10s),
+        "multiply-accumulates of the encoder for 10 s of audio",
+        10,
+        lambda r: r.macs_10s,
+    ),
+    Column(
+        "loss",
+        lambda r: number(r.pretrain_loss),
+        "masked-L1 loss of pre-training on held-out data",
+        9,
+        lambda r: r.pretrain_loss,
+    ),
     Column(
         "pretrain s",
         lambda r: number(r.pretrain_s),
         "wall-clock seconds of pre-training, as it was; the picture has its steps at the pace of the timing lane",
         6,
+        lambda r: r.pretrain_s,
     ),
-    Column("train x", lambda r: _ratio(r.train_ratio), "time of a training step, as a ratio to the baseline", 2),
+    Column(
+        "train x",
+        lambda r: _ratio(r.train_ratio),
+        "time of a training step, as a ratio to the baseline",
+        2,
+        lambda r: _first(r.train_ratio),
+    ),
     Column(
         "infer x",
         lambda r: _ratio(r.inference_ratio),
         f"time of encoder inference, as a ratio to the baseline; of `{PREFIX}` rows of all, from waveforms on",
         2,
+        lambda r: _first(r.inference_ratio),
     ),
     Column(
         "RTF",
         lambda r: number(r.real_time_factor),
         "real-time factor: seconds of computing (features and encoder) per second of audio; smaller is faster",
         5,
+        lambda r: r.real_time_factor,
     ),
     Column(
         "MB tr/inf",
         lambda r: f"{_megabytes(r.train_bytes)}/{_megabytes(r.inference_bytes)}",
         "peak memory of training and of inference, 10^6 bytes",
         6,
+        lambda r: r.train_bytes,
     ),
 )
 
@@ -160,6 +191,11 @@ def _seeds(row: Row) -> str:
 
 def _ratio(spread: Spread | None) -> str:
     return f"{spread[0]:.2f} ({spread[1]:.2f}-{spread[2]:.2f})" if spread else "-"
+
+
+def _first(spread: Spread | None) -> float | None:
+    """The middle of a spread, which comes first."""
+    return None if spread is None else spread[0]
 
 
 def _megabytes(num_bytes: int | None) -> str:

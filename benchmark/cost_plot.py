@@ -61,7 +61,7 @@ def figure(audit: dict[str, Any]) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    times, ratios = lines(audit, ATTENTION, _median_ms), lines(audit, LAYER, _ratio)
+    times, ratios = lines(audit, ATTENTION, median_ms), lines(audit, LAYER, median_ratio)
     height = max(5.0, 1.6 + max(len(times), len(ratios)) * LABEL_GAP)
     drawn = Figure(figsize=(16, height), dpi=110)
     canvas = FigureCanvasAgg(drawn)
@@ -138,11 +138,13 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return [float(height) for height in placed]
 
 
-def _median_ms(time: dict[str, Any]) -> float | None:
+def median_ms(time: dict[str, Any]) -> float | None:
+    """Of the samples of a phase; None without any."""
     return 1000 * float(np.median(time["samples_s"])) if time["samples_s"] else None
 
 
-def _ratio(time: dict[str, Any]) -> float | None:
+def median_ratio(time: dict[str, Any]) -> float | None:
+    """To the baseline, in the same rounds; None without samples of both."""
     if not time["samples_s"] or not time["baseline_samples_s"]:
         return None
     return ratio_spread(time["samples_s"], time["baseline_samples_s"])[0]

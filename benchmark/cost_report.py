@@ -33,25 +33,35 @@ def write_report(folder: Path, audit: Audit) -> list[Path]:
 
 def markdown(audit: Audit) -> str:
     """The page."""
-    lengths = all_lengths(audit)
-    at = PREFERRED_FRAMES if PREFERRED_FRAMES in lengths else lengths[-1]
-    rows = ordered_rows(audit)
-    titles = [
-        "upstream", "declared order", "fitted exponent", *(f"MACs at {n}" for n in SHOWN_FRAMES),
-        f"layer forward at {at}, ratio", f"layer forward+backward at {at}, ratio", "crossover",
-        "memory exponent", f"peak MB at {at}, attention", f"peak MB at {at}, layer forward+backward", "parameters MB",
-    ]  # fmt: skip
-    page = ["# Complexity audit", "", *_setting(audit), "![Time and ratio against length](cost.png)", ""]
-    page += ["## Summary", "", *_table(titles, (_summary(audit, row, at) for row in rows)), ""]
-    page += [f"- {line}" for line in _meaning(audit, at)]
-    failures = list(_failures(audit, rows))
-    page += ["", "## Not measured", "", *(f"- {escape(line)}" for line in failures or ["Everything was."]), ""]
+    lengths, rows = all_lengths(audit), ordered_rows(audit)
+    titles, *lines = summary(audit)
+    page = ["# Complexity audit", "", "Made by", "", *(f"    {line}" for line in commands(audit)), ""]
+    page += [line for told in setting(audit) for line in (told, "")]
+    page += ["![Time and ratio against length](cost.png)", "", "## Summary", "", *_table(titles, lines), ""]
+    page += [f"- **{title}**: {text}" for title, text in meaning(audit)]
+    page += ["", "## Not measured", "", *(f"- {escape(line)}" for line in failures(audit) or ["Everything was."]), ""]
     for phase in PHASES:
         page += [f"## {phase[0].upper()}{phase[1:]}: milliseconds, and ratio to {audit['baseline']}", ""]
         page += [*_table(["upstream", *map(str, lengths)], (_times(audit, row, phase, lengths) for row in rows)), ""]
     page += ["## Peak memory of attention forward, in MB", ""]
     page += [*_table(["upstream", *map(str, lengths)], (_peaks(audit, row, lengths) for row in rows)), ""]
     return "\n".join(page)
+
+
+def summary(audit: Audit) -> list[list[str]]:
+    """The texts of the table that compares all rows, its titles first."""
+    at = _compared_at(audit)
+    titles = [
+        "upstream", "declared order", "fitted exponent", *(f"MACs at {n}" for n in SHOWN_FRAMES),
+        f"layer forward at {at}, ratio", f"layer forward+backward at {at}, ratio", "crossover",
+        "memory exponent", f"peak MB at {at}, attention", f"peak MB at {at}, layer forward+backward", "parameters MB",
+    ]  # fmt: skip
+    return [titles, *(_summary(audit, row, at) for row in ordered_rows(audit))]
+
+
+def _compared_at(audit: Audit) -> int:
+    lengths = all_lengths(audit)
+    return PREFERRED_FRAMES if PREFERRED_FRAMES in lengths else lengths[-1]
 
 
 def csv_text(audit: Audit) -> str:
@@ -166,16 +176,20 @@ def _peaks(audit: Audit, row: str, lengths: Sequence[int]) -> list[str]:
     return [row, *(f"{memory['peak_bytes'] / MB:.0f}" if memory else NOTHING for memory in found)]
 
 
-def _setting(audit: Audit) -> list[str]:
-    """Commands, machine, sizes, rounds, disturbed samples."""
+def commands(audit: Audit) -> list[str]:
+    """The commands that made the audit, each once."""
+    return list(dict.fromkeys(run["command"] for run in audit["runs"]))
+
+
+def setting(audit: Audit) -> list[str]:
+    """Machine, sizes, rounds, disturbed samples."""
     settings = audit["settings"]
-    lines = ["Made by", "", *dict.fromkeys(f"    {run['command']}" for run in audit["runs"]), ""]
+    lines = []
     for machine in (run["environment"] for run in audit["runs"][-1:]):
         commit = (machine["git_commit"] or "unknown")[:12] + (" with changes" if machine["git_dirty"] else "")
         lines += [
             f"on {machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
             f"{(machine['ram_bytes'] or 0) / 2**30:.0f} GiB, torch {machine['packages']['torch']}, commit {commit}.",
-            "",
         ]
     times = [time for cell in audit["cells"] for time in cell["time"].values()]
     rounds = sorted({len(time["samples_s"]) for time in times})
@@ -185,32 +199,49 @@ def _setting(audit: Audit) -> list[str]:
         f"{' to '.join(str(n) for n in dict.fromkeys([*rounds[:1], *rounds[-1:]]))} rounds, interleaved with "
         f"{audit['baseline']}; {disturbed} of {sum(len(time['samples_s']) for time in times)} samples were taken "
         f"while others used the machine.",
-        "",
     ]
     return lines
 
 
-def _meaning(audit: Audit, at: int) -> list[str]:
-    base, fit_from = audit["baseline"], audit["fit_from"]
+def meaning(audit: Audit) -> list[tuple[str, str]]:
+    """What the columns of the summary are: titles and sentences."""
+    base, fit_from, at = audit["baseline"], audit["fit_from"], _compared_at(audit)
     return [
-        f"**fitted exponent**: the attention module alone, forward, median time over lengths from {fit_from} on as a "
-        f"power of length; in brackets a 95 % interval by bootstrap over rounds, which knows nothing of a bend.",
-        "**MACs**: declared closed form of the attention with its projections; one utterance.",
-        f"**ratio**: to the same layer with {base}, in the same rounds: median (quartiles). A layer is attention, "
-        f"projections and feed-forward; forward in evaluation, where weights that do not depend on the input are kept "
-        f"between calls; forward+backward in training, with gradients of parameters and input, without an optimiser.",
-        f"**crossover**: the length at which, and at all longer ones measured, the layer forward is faster than with "
-        f"{base} in three quarters of the rounds.",
-        f"**memory exponent**: peak of attention forward, what it keeps included and its parameters not, over lengths "
-        f"from {fit_from} on; ± standard error of the fit.",
-        f"**peak MB**: at {at}, beyond the built layer and its input, in a process of its own; **parameters MB** are "
-        f"the attention's, buffers included.",
+        (
+            "fitted exponent",
+            f"the attention module alone, forward, median time over lengths from {fit_from} on as a power of length; "
+            f"in brackets a 95 % interval by bootstrap over rounds, which knows nothing of a bend.",
+        ),
+        ("MACs", "declared closed form of the attention with its projections; one utterance."),
+        (
+            "ratio",
+            f"to the same layer with {base}, in the same rounds: median (quartiles). A layer is attention, projections "
+            f"and feed-forward; forward in evaluation, where weights that do not depend on the input are kept between "
+            f"calls; forward+backward in training, with gradients of parameters and input, without an optimiser.",
+        ),
+        (
+            "crossover",
+            f"the length at which, and at all longer ones measured, the layer forward is faster than with {base} in "
+            f"three quarters of the rounds.",
+        ),
+        (
+            "memory exponent",
+            f"peak of attention forward, what it keeps included and its parameters not, over lengths from {fit_from} "
+            f"on; ± standard error of the fit.",
+        ),
+        ("peak MB", f"at {at}, beyond the built layer and its input, in a process of its own."),
+        ("parameters MB", "the attention's, buffers included."),
     ]
 
 
-def _failures(audit: Audit, rows: Iterable[str]) -> Iterable[str]:
+def failures(audit: Audit) -> list[str]:
+    """What was not measured, and why."""
+    return list(_failures(audit))
+
+
+def _failures(audit: Audit) -> Iterable[str]:
     lengths = all_lengths(audit)
-    for row in rows:
+    for row in ordered_rows(audit):
         left_out = [str(n) for n in lengths if n not in cells_of(audit, row)]
         if left_out and not audit["rows"][row]["problem"]:
             yield f"{row} at {', '.join(left_out)}: not asked for"

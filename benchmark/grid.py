@@ -13,7 +13,7 @@ from .budget import MEASURING, Budget, coarse_first
 from .cell import Cell, reason_of, run_cell, write_failure, write_skipped
 from .durations import told
 from .estimate import estimate
-from .leaderboard import Written, write
+from .leaderboard import Written, still_to_make, write
 from .names import BASELINE, MEL, seeds_text
 from .plan import Plan, Request, make_plan, seed_pairs
 from .prepare import Prepared, prepare
@@ -133,9 +133,7 @@ def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, c
 
 def unfinished(plan: Plan) -> str:
     """How many cells of a plan are still to be made; empty when none is."""
-    missing = sum(plan.status(cell) == "missing" for cell in plan.cells)
-    told = f"{missing} of the {len(plan.cells)} cells that were asked for are not made yet"
-    return f"Unfinished: {told}; the same command goes on with them." if missing else ""
+    return still_to_make(sum(plan.status(cell) == "missing" for cell in plan.cells), len(plan.cells))
 
 
 class Preparation:

@@ -1,17 +1,19 @@
-"""The leaderboard, from the result files alone: a markdown page, two csv files, a picture, a table for the terminal."""
+"""The leaderboard, from the result files alone: HTML and markdown, two csv files, a picture, and the terminal."""
 
+import argparse
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from .by_length import length_csv
-from .facts import direction, lengths
-from .names import MEL
 from .pages import markdown, terminal, title
-from .plot import Panel, Point, draw
+from .panels import panels
+from .plot import draw
+from .report.page import page as html
 from .result_files import read_cells, write_atomically
 from .rows import Row, by_table, rows
 
@@ -31,15 +33,28 @@ class Written:
     """What `write` made; ``png`` is None when there was no row. ``problems`` names the files that could not be read."""
 
     markdown: Path
+    html: Path
     csv: Path
     png: Path | None
     rows: list[Row]
     problems: list[str]
 
+    @property
+    def files(self) -> list[Path]:
+        """Those that people read."""
+        return [path for path in (self.html, self.markdown, self.csv, self.png) if path]
+
+
+def still_to_make(num_missing: int, num_cells: int) -> str:
+    """How many cells are still to be made; empty when none is."""
+    told = f"{num_missing} of the {num_cells} cells that were asked for are not made yet"
+    return f"Unfinished: {told}; the same command goes on with them." if num_missing else ""
+
 
 def write(out: Path, command: str | None = None, unfinished: str = "") -> Written:
-    """Make ``leaderboard.md``, ``.csv`` and ``.png`` and ``leaderboard_by_length.csv`` in ``out`` from the result files
-    in ``out/cells``. The page shows the ``command`` line and, where there is any, what is ``unfinished``."""
+    """Make ``leaderboard.html``, ``.md``, ``.csv`` and ``.png`` and ``leaderboard_by_length.csv`` in ``out`` from the
+    result files in ``out/cells``. The pages show the ``command`` line and, where there is any, what is
+    ``unfinished``."""
     cells, problems = read_cells(out / "cells")
     found = [replace(row, notes=tuple(_relative(note, out) for note in row.notes)) for row in rows(cells)]
     png = out / "leaderboard.png"
@@ -52,7 +67,9 @@ def write(out: Path, command: str | None = None, unfinished: str = "") -> Writte
     write_atomically(out / "leaderboard.csv", _csv(found).encode())
     write_atomically(out / "leaderboard_by_length.csv", length_csv(found).encode())
     write_atomically(out / "leaderboard.md", page.encode())
-    return Written(out / "leaderboard.md", out / "leaderboard.csv", png if found else None, found, problems)
+    write_atomically(out / "leaderboard.html", html(found, out, problems_told, command, unfinished).encode())
+    md, html_page, csv_file = (out / f"leaderboard.{kind}" for kind in ("md", "html", "csv"))
+    return Written(md, html_page, csv_file, png if found else None, found, problems)
 
 
 def _relative(text: str, out: Path) -> str:
@@ -82,48 +99,24 @@ def picture(rows: Sequence[Row]) -> bytes:
     """A PNG: for each table with scores, these against seconds of pre-training and against time of inference."""
     tables = by_table(rows)
     scored = [table for table in tables if any(row.score is not None for row in table)]
-    return draw([panel for table in scored or tables[:1] for panel in _panels(table, title(table, rows))])
+    return draw([panel for table in scored or tables[:1] for panel in panels(table, title(table, rows))])
 
 
-def _panels(table: Sequence[Row], name: str) -> list[Panel]:
-    scored = [row for row in table if row.score is not None]
-    mel = next((100 * row.score for row in scored if row.upstream == MEL and row.score is not None), None)
-    chance = next((100 * row.chance for row in scored if row.chance is not None), None)
-    tasks = [row.cells[0]["task"] for row in scored]
-    metric = next((f"{task['metric']}, % ({direction(task['higher_is_better'])})" for task in tasks), "score, %")
-    reach = tuple(100 * end for row in scored if row.upstream != MEL for end in (row.score or 0, *(row.interval or ())))
-    timed_on = f", timed on {lengths(scored)}" if lengths(scored) else ""
-    return [
-        Panel(
-            title=name,
-            x_label=x_label,
-            y_label=f"test {metric}",
-            points=_points(scored, time),
-            dashed=None if mel is None else (f"{MEL}, no encoder ({mel:.1f} %)", mel),
-            dotted=None if chance is None else (f"chance ({chance:.1f} %)", chance),
-            reach=reach,
-            if_empty=f"no finished cell with a time of {what}",
-        )
-        for what, x_label, time in (
-            (
-                "pre-training",
-                "pre-training, s: its steps at the pace of the timing lane",
-                lambda row: row.lane_pretrain_s,
-            ),
-            ("inference", f"inference with features, ms per 10 s of audio{timed_on}", _inference_ms),
-        )
-    ]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: writes the pages of a result folder again, with what has been added to it since."""
+    from .request_file import missing, read_request  # torch comes with it
+
+    parser = argparse.ArgumentParser(prog="python -m s3prl_attention.benchmark leaderboard", description=main.__doc__)
+    parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
+    out = parser.parse_args(arguments).out
+    if not (out / "cells").is_dir():
+        sys.exit(f"error: {out} holds no result of run_benchmark.py: give --out a folder that a run has written to")
+    request = read_request(out) or {"command": None, "cells": []}
+    written = write(out, request["command"], still_to_make(missing(out, request), len(request["cells"])))
+    for problem in written.problems:
+        print(problem, file=sys.stderr)
+    print("written: " + ", ".join(map(str, written.files)))
 
 
-def _inference_ms(row: Row) -> float | None:
-    return None if row.real_time_factor is None else 10_000 * row.real_time_factor
-
-
-def _points(table: Sequence[Row], time: Callable[[Row], float | None]) -> tuple[Point, ...]:
-    """The rows with a score and a time; the reference is a line, not a point."""
-    shown = [(row, time(row)) for row in table if row.upstream != MEL]
-    return tuple(
-        Point(row.label, x, 100 * row.score, row.interval and (100 * row.interval[0], 100 * row.interval[1]))
-        for row, x in shown
-        if row.score is not None and x is not None
-    )
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .by_length import READING, length_table
 from .columns import COLUMNS, columns
@@ -41,7 +41,7 @@ def _below(table: Sequence[Row], rows: Sequence[Row], width: int) -> list[str]:
     left_out = [column.title for column in columns(table) if shown is not None and column.title not in shown]
     left_out += ["scores and times by utterance length"] if length_table(table) else []
     notes = [f"Not here, but in leaderboard.md: {', '.join(left_out)}."] if left_out else []
-    return [*reading(table), *notes, *remarks(table), *_apart(table, rows)]
+    return [*reading(table), *notes, *remarks(table), *apart(table, rows)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -72,15 +72,16 @@ def markdown(
         page += ["Made by", "", *("    " + line for line in command.splitlines()), ""]
     if unfinished:
         page += [f"**{escape(unfinished)}**", ""]
-    for note in dict.fromkeys(_data_note(row.corpus, data) for row in rows for data in sections(row.cells, "data")):
-        page += [f"> {note}", ""]
+    for corpus, synthetic, note in data_notes(rows):
+        title = f"**{escape(corpus)} is synthetic data.**" if synthetic else f"{escape(corpus)}:"
+        page += [f"> {title} {escape(note)}", ""]
     if png:
         page += [f"![Scores against time]({png})", ""]
     if not rows:
         page += [EMPTY, ""]
     for table in by_table(rows):
         page += [f"## {escape(heading(table, rows))}", ""]
-        page += [f"{escape(note)}\n" for note in _apart(table, rows)]
+        page += [f"{escape(note)}\n" for note in apart(table, rows)]
         if any(row.score is not None for row in table):
             shown = columns(table)
             page += grid([[c.title for c in shown], *([c.text(row) for c in shown] for row in table)])
@@ -124,17 +125,22 @@ def _siblings(table: Sequence[Row], rows: Sequence[Row]) -> list[list[Row]]:
     return by_table(row for row in rows if row.task == table[0].task)
 
 
-def _apart(table: Sequence[Row], rows: Sequence[Row]) -> list[str]:
+def apart(table: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     """Why this table stands apart from others of the same task."""
-    own, others = table[0].settings, [sibling[0].settings for sibling in _siblings(table, rows)]
+    told = differing(table[0].settings, [sibling[0].settings for sibling in _siblings(table, rows)])
+    return [f"Not ranked together with the other tables of this task, which differ in: {told}."] if told else []
+
+
+def differing(own: Mapping[str, object], others: Sequence[Mapping[str, object]]) -> str:
+    """The keys in which one of ``others`` has another value than ``own``, and the value there; empty when none has."""
     keys = sorted({key for other in others for key in own.keys() | other.keys() if own.get(key) != other.get(key)})
-    told = ", ".join(f"{key} (here {own.get(key, 'not set')})" for key in keys)
-    return [f"Not ranked together with the other tables of this task, which differ in: {told}."] if keys else []
+    return ", ".join(f"{key} (here {own.get(key, 'not set')})" for key in keys)
 
 
-def _data_note(corpus: str, data: dict) -> str:
-    title = f"**{escape(corpus)} is synthetic data.**" if data["synthetic"] else f"{escape(corpus)}:"
-    return f"{title} {escape(data['note'])}"
+def data_notes(rows: Sequence[Row]) -> list[tuple[str, bool, str]]:
+    """What is said of each corpus: its name, whether it is synthetic, and a note."""
+    found = ((row.corpus, data["synthetic"], data["note"]) for row in rows for data in sections(row.cells, "data"))
+    return list(dict.fromkeys(found))
 
 
 def one_line(text: object) -> str:

@@ -67,7 +67,7 @@ def figure(panels: Sequence[Panel], num_columns: int = 2) -> "Figure":
     canvas = FigureCanvasAgg(drawn)
     axes = drawn.subplots(num_rows, num_columns, squeeze=False)
     labels = sorted({point.label for panel in panels for point in panel.points})
-    styles = dict(zip(labels, _styles(), strict=False))
+    styles = dict(zip(labels, styles_in_turn(), strict=False))
     for axis, panel in zip(axes.flat, panels, strict=False):
         _draw_panel(axis, panel, styles)
     for axis in axes.flat[len(panels) :]:
@@ -80,7 +80,7 @@ def figure(panels: Sequence[Panel], num_columns: int = 2) -> "Figure":
     return drawn
 
 
-def _styles() -> Iterator[tuple[str, str]]:
+def styles_in_turn() -> Iterator[tuple[str, str]]:
     """Colours with markers, neighbours differing in both, from the start again after all combinations."""
     shifts = range(len(MARKERS))
     return itertools.cycle(
@@ -105,7 +105,7 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
         axis.plot(point.x, point.y, marker, color=colour, markersize=7, markeredgecolor="white", zorder=3)
         if point.interval:
             axis.plot([point.x] * 2, point.interval, "-", color=colour, linewidth=1.6, alpha=0.8, zorder=2)
-    low, high = _y_limits(panel)
+    low, high = y_limits(panel)
     axis.set_ylim(low, high)
     for line, style in ((panel.dashed, "--"), (panel.dotted, ":")):
         if line and low <= line[1] <= high:
@@ -125,7 +125,7 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
         axis.set_xlim(0, max(times) * 1.25 or 1)
 
 
-def _y_limits(panel: Panel) -> tuple[float, float]:
+def y_limits(panel: Panel) -> tuple[float, float]:
     """Limits around points, intervals and the dashed line; and the dotted line unless it would take half the height."""
     heights = [y for point in panel.points for y in (point.y, *(point.interval or ()))]
     heights += [*panel.reach, *([panel.dashed[1]] if panel.dashed else [])]

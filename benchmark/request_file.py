@@ -72,6 +72,11 @@ class Journal:
         write_atomically(self._path, (json.dumps(self._content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
+def missing(out: Path, request: Mapping[str, Any]) -> int:
+    """How many of the cells that were asked for have no result file."""
+    return sum(not (out / cell["path"]).is_file() for cell in request["cells"])
+
+
 def read_request(out: Path) -> dict[str, Any] | None:
     """The last request in a result folder; None when there is none that this version can read."""
     try:

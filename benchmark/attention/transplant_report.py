@@ -73,7 +73,7 @@ def reading(found: Mapping[str, Any]) -> list[str]:
     better = sum(line["less"]["uniform"][1] > 0 for line in loss["heads"])
     return [
         f"All heads at once: {told}; the mean maps cost {100 * every['rises']['mean'][0] / loss['before']:.1f} % of "
-        f"the loss, {_interval(every['less']['uniform'])} less than uniform maps do.",
+        f"the loss. Uniform minus mean map: {_interval(every['less']['uniform'])}.",
         f"By layer the mean maps cost most in layer {layer['layer']}, {_interval(layer['rises']['mean'])}; of "
         f"single heads in layer {head['layer']}, head {head['head']}, {_interval(head['rises']['mean'])}.",
         f"Of {len(loss['heads'])} heads, {lost} lose something with their mean map by an interval above 0, and for "
@@ -83,7 +83,7 @@ def reading(found: Mapping[str, Any]) -> list[str]:
 
 def _table(titles: Sequence[str], lines: Sequence[tuple[list[str], Any]], intervals: Collection[str]) -> list[str]:
     """A markdown table of how much the loss rises for each kind of map, with the intervals of some kinds."""
-    shown = [*titles, *(f"{name}, loss rises by" for name in KINDS.values()), "mean map, less than uniform by"]
+    shown = [*titles, *(f"{name}, loss rises by" for name in KINDS.values()), "uniform minus mean map"]
     rows = [
         [
             *names,

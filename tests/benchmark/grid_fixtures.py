@@ -59,7 +59,7 @@ class FakeWork:
     def write(self, out: Path, command: str | None, unfinished: str) -> Written:  # pictures take seconds
         del command
         self.pages.append(unfinished)
-        return Written(out, out, None, [], [])
+        return Written(out, out, out, None, [], [])
 
     def prepare(self, study: Any, speech: Any, tasks: Any, seed: int, out: Path, device: str) -> Ready:
         assert not any(ready() for ready in self.handed_out), "hidden states are held that nobody reads any more"

@@ -52,7 +52,8 @@ def folder(tmp_path):
         add(tmp_path, "fixed_init", seed, start=0.9 + 0.02 * seed, fall=0.0008, speed=0.75, score=0.6 + 0.1 * seed)
         add(tmp_path, RAW, seed, start=0.9 + 0.2 * seed, fall=0.0005, speed=0.8)
         add(tmp_path, "uniform", seed, start=0.9, fall=0.0001, speed=0.5)
-    add(tmp_path, "fixed_init", task="phone_linear", score=0.7, speed=0.75, start=0.9, fall=0.0008)
+    other = {"task__source_hash": "phones", "data__num_folds": 3}  # settings of a task are its own
+    add(tmp_path, "fixed_init", task="phone_linear", score=0.7, speed=0.75, start=0.9, fall=0.0008, **other)
     save(tmp_path, mel())
     save(tmp_path, failed("RuntimeError: boom", cell__upstream="xbox"))
     return tmp_path
@@ -144,10 +145,10 @@ def test_a_ratio_within_its_lane_decides_where_rows_were_timed_apart(folder):
     slow = make_cell(0.75)["time"]
     phase = slow["phases"]["train_step"]
     slow["phases"]["train_step"] = {**phase, **{key: [3 * s for s in phase[key]] for key in phase if "samples" in key}}
-    for seed in (0, 1):
-        add(folder, "fixed_init", seed, start=0.9, fall=0.0008, time=slow)
+    for number in range(2):
+        add(folder, "routing", number, time=slow)
     (group,) = found(folder)
-    own = next(learner for learner in group.learners if learner.label == "fixed_init")
+    own = next(learner for learner in group.learners if learner.label == "routing")
     assert own.step_s / group.step_s == pytest.approx(0.75)
     assert "Not all rows were timed in one run of the lane" in ablation.page([group])
 
@@ -163,7 +164,9 @@ def test_the_picture_has_a_line_and_a_band_for_each_row_and_labels_apart(folder)
     for axis in drawn.axes:
         curves = {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
         assert set(curves) == {learner.label for learner in group.learners if learner.valid}
-        assert len(axis.collections) == len(curves)
+        bands = dict(zip(curves, axis.collections, strict=True))
+        last = bands["fixed_init"].get_paths()[0].vertices
+        assert sorted(set(last[last[:, 0] == last[:, 0].max()][:, 1].round(6))) == [0.1, 0.12]
         texts = [text for text in axis.texts if text.get_text()]
         boxes = [text.get_window_extent(canvas.get_renderer()) for text in texts]
         assert len(boxes) == len(curves)

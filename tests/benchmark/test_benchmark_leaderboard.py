@@ -41,13 +41,15 @@ def test_everything_is_rebuilt_from_the_cells_alone(tmp_path: Path):
     second = leaderboard.write(tmp_path / "two", "run it")
     assert first.png is not None
     assert second.png is not None
-    for one, two in ((first.markdown, second.markdown), (first.csv, second.csv), (first.png, second.png)):
+    assert len(first.files) == 4
+    for one, two in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == two.read_bytes()
     by_length = [(tmp_path / name / "leaderboard_by_length.csv").read_bytes() for name in ("one", "two")]
     assert by_length[0] == by_length[1]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
         "cells",
         "leaderboard.csv",
+        "leaderboard.html",
         "leaderboard.md",
         "leaderboard.png",
         "leaderboard_by_length.csv",
