@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..upstream.registry import nearest
-from .names import is_foreign
+from .names import is_override
 
 if TYPE_CHECKING:
     from .plan import Request
@@ -114,16 +114,11 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     only.add_argument("--dry-run", action="store_true", help=help_dry)
     help_status = "print what is finished, running and missing of the last request in --out; may run beside it"
     only.add_argument("--status", action="store_true", help=help_status)
-    overrides = [word for word in arguments if _is_override(word)]
+    overrides = [word for word in arguments if is_override(word)]
     options, unknown = parser.parse_known_args([word for word in arguments if word not in overrides])
     if unknown:
         parser.error("; ".join(_unknown(word, sorted(parser._option_string_actions)) for word in unknown))
     return options, overrides
-
-
-def _is_override(word: str) -> bool:
-    """Whether a word is ``section.option=value``, and no row such as ``fixed_init[init=raw]``."""
-    return "=" in word and not word.startswith("-") and not is_foreign(word) and "[" not in word.partition("=")[0]
 
 
 def _unknown(word: str, flags: list[str]) -> str:

@@ -33,6 +33,11 @@ def is_foreign(upstream: str) -> bool:
     return upstream.startswith(PREFIX)
 
 
+def is_override(word: str) -> bool:
+    """Whether a word of a command line is ``section.option=value``, and no row such as ``fixed_init[init=raw]``."""
+    return "=" in word and not word.startswith("-") and not is_foreign(word) and "[" not in word.partition("=")[0]
+
+
 def is_pretrained(upstream: str) -> bool:
     """Whether a row is one of our attentions in the common encoder, which is pre-trained here."""
     return upstream != MEL and not is_foreign(upstream)

@@ -18,7 +18,7 @@ from ...recipes.pretrain import check_device
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.plugins import UPSTREAMS
 from ...upstream.s3prl_upstreams import check, parse
-from ..names import BASELINE, MEL, is_foreign, is_pretrained
+from ..names import BASELINE, MEL, attention_of, is_foreign, is_override, is_pretrained
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..result_files import safe_name
 from ..settings import Study, check_overrides, load_study
@@ -86,12 +86,13 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
 def _studies(options: argparse.Namespace, overrides: Sequence[str], speech: Speech) -> list[Study]:
     """Those asked for, or all that ``out`` has; each has what it needs."""
     known = dict.fromkeys([MEL, BASELINE, *UPSTREAMS.names()])
-    asked = [
-        name if name == MEL else parse(name).text if is_foreign(name) else UPSTREAMS.check(name)
-        for name in dict.fromkeys(options.upstream)
-    ]
+    asked = [parse(name).text if is_foreign(name) else name for name in options.upstream]
+    for name in asked:
+        if is_pretrained(attention_of(name)):
+            UPSTREAMS.check(attention_of(name))
     check_overrides(asked or list(known), overrides)
-    studies = [load_study(name, options.preset, overrides) for name in asked or known]
+    found = [load_study(name, options.preset, overrides) for name in asked or known]
+    studies = list({study.upstream: study for study in found}.values())  # equal rows, however written, are one
     pretrained = [study for study in studies if is_pretrained(study.upstream)]
     missing = [study for study in pretrained if checkpoint(study, speech, options.seed, options.out) is None]
     if missing and (asked or len(missing) == len(pretrained)):
@@ -123,7 +124,13 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         epilog="Settings, section.option=value words among them, are those that the run was made with.",
     )
     add = parser.add_argument
-    add("--upstream", nargs="+", default=[], metavar="NAME", help="rows (default: mel and all that --out has)")
+    add(
+        "--upstream",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="rows (default: mel, and all without brackets that --out has)",
+    )
     add("--preset", default="demo", help="smoke, demo, study or paper (default: demo)")
     add("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
     add("--root", help="the folder of the corpus, or the csv of a manifest")
@@ -132,7 +139,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--speakers", type=int, default=SPEAKERS, metavar="N", help=f"how many are shown (default: {SPEAKERS})")
     add("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not is_foreign(word)]
+    overrides = [word for word in arguments if is_override(word)]
     return parser.parse_args([word for word in arguments if word not in overrides]), overrides
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..names import BASELINE
+from ..names import BASELINE, attention_of
 from ..result_files import read_cells, safe_name
 from ..rows import Row, by_table, rows
 from ..seeds import sort_seeds
@@ -56,7 +56,7 @@ def panels(found: Sequence[Row]) -> list[Panel]:
         several = counts.count(table[0].downstream) > 1
         title = f"{table[0].downstream}, table {table[0].table + 1}" if several else table[0].downstream
         weights = [_weights(row) for row in table if row.score is not None]
-        weights.sort(key=lambda row: (row.label.partition(" ")[0] != BASELINE, row.label))
+        weights.sort(key=lambda row: (attention_of(row.label.partition(" ")[0]) != BASELINE, row.label))
         shown = tuple(row for row in weights if len(row.mean) > 1)
         panels.append(
             Panel(table[0].downstream, title, shown, tuple(row.label for row in weights if len(row.mean) == 1))

@@ -23,6 +23,7 @@ WIDTH = 6.9  # inches: two columns of a paper
 ROW, TITLE, KEY_LINE = 2.12, 0.32, 0.135  # inches: of an upstream, above the keys, a line of keys
 ROWS = 5  # upstreams in one picture
 POINTS = 7.0  # size of text
+NAME_LETTERS = 27  # of an upstream with its state that fit beside a row at full size; longer ones are set smaller
 MANY = 300  # points from which marks are small, and pixels in the vector file too
 STYLES = [(c, MARKERS[(i + turn) % len(MARKERS)]) for turn in range(len(MARKERS)) for i, c in enumerate(COLOURS)]
 CLASS_COLOURS = dict(zip(BROAD_CLASSES, (*COLOURS[:5], "0.25", "0.7"), strict=True))
@@ -121,8 +122,9 @@ def _block(place: int, number: int) -> tuple[float, float]:
 
 
 def _draw_row(band: SubFigure, view: View, keys: Mapping[str, Key]) -> None:
-    band.text(0.008, 0.6, f"{view.label}, {view.state_name}".replace("$", r"\$"), rotation=90, va="center",
-              fontsize=POINTS + 1, fontweight="bold")  # fmt: skip
+    name = f"{view.label}, {view.state_name}"
+    size = (POINTS + 1) * min(1.0, NAME_LETTERS / len(name))
+    band.text(0.008, 0.56, name.replace("$", r"\$"), rotation=90, va="center", fontsize=size, fontweight="bold")
     for place, (name, key) in enumerate(keys.items()):
         seen = view.seen[name]
         left, width = _block(place, len(keys))

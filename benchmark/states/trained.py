@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...upstream import load
 from ..names import is_pretrained
 from ..prepare import Speech, frozen_upstream, lineage
+from ..result_files import safe_name
 from ..settings import Study
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def frozen(study: Study, speech: Speech, seed: int, out: Path, device: str) -> U
         return frozen_upstream(study, speech, seed, out, device)[0]
     found = checkpoint(study, speech, seed, out)
     assert found is not None, "checkpoints are asked for before"
-    return load(study.upstream, found, long_input="windows")
+    return load(study.recipe.upstream, found, long_input="windows")
 
 
 def how_to_train(
@@ -41,8 +42,8 @@ def how_to_train(
     words += ["--seed", str(seed), "--out", str(out), *(["--device", device] if device != "cpu" else []), *overrides]
     runs = sorted(
         folder.parent.name
-        for name in names
-        for folder in (out / "pretrain" / speech.pretraining.name).glob(f"{name}--*/checkpoint")
+        for study in missing
+        for folder in (out / "pretrain" / speech.pretraining.name).glob(f"{safe_name(study.label)}--*/checkpoint")
     )
     others = f" (what it has, {', '.join(runs)}, was made with other settings or code)" if runs else ""
     wanted = f"{' and '.join(names)} pre-trained on {speech.pretraining.name} with preset {preset} and seed {seed}"

@@ -173,7 +173,7 @@ def test_words_in_the_picture_do_not_run_into_each_other():
 
     made = corpus("a", "b")
     samples = {"phones": phone_sample(made), "speakers": speaker_sample(made, 2)}
-    drawn = picture.figure([full_view("mel", samples), full_view("synthesizer_dense_m", samples)], samples)
+    drawn = picture.figure([full_view("mel", samples), full_view("synthesizer_dense_m[option=true]", samples)], samples)
     canvas = FigureCanvasAgg(drawn)
     canvas.draw()
     renderer = canvas.get_renderer()
@@ -203,11 +203,12 @@ def test_many_upstreams_make_several_pictures_the_same_each_time():
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory, synthetic_tiny):
-    """A result folder with a trained ``fixed_init``."""
+    """A result folder with a trained ``fixed_init`` and a variant of it."""
     del synthetic_tiny  # made before
     out = tmp_path_factory.mktemp("result")
-    study = load_study("fixed_init", "smoke", ["pretrain.steps=2"])
-    frozen_upstream(study, load_speech(study.recipe.data), 0, out, "cpu")
+    for row in ("fixed_init", "fixed_init[init=random]"):
+        study = load_study(row, "smoke", ["pretrain.steps=2"])
+        frozen_upstream(study, load_speech(study.recipe.data), 0, out, "cpu")
     return out
 
 
@@ -235,8 +236,20 @@ def test_a_finished_run_gives_page_and_numbers_and_nothing_is_made_again(small_r
     monkeypatch.setattr(feature_cache, "extract", refuse)
     command.main(words)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
-    command.main([*words, "--upstream", "fixed_init", "--layer", "1"])
-    assert "| fixed_init | layer 1 |" in (folder.parent / "seed0--layer1" / "states.md").read_text()
+
+
+def test_a_row_in_brackets_is_another_upstream_and_a_layer_can_be_chosen(small_run, monkeypatch):
+    monkeypatch.setattr(command, "phone_sample", lambda corpus: None)
+    rows = ["fixed_init[init=random]", "fixed_init"]
+    command.main(
+        ["--upstream", *rows, "--layer", "1", "--preset", "smoke", "pretrain.steps=2", "--out", str(small_run)]
+    )
+    folder = small_run / "states" / "synthetic-tiny" / "smoke" / "seed0--layer1"
+    told = json.loads((folder / "states.json").read_text())
+    drawn = {row["upstream"]: row["silhouette"] for row in told["table"] if row["drawn"]}
+    assert list(drawn) == rows
+    assert drawn[rows[0]] != drawn[rows[1]]
+    assert "| fixed_init | layer 1 |" in (folder / "states.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -251,6 +264,7 @@ def test_a_finished_run_gives_page_and_numbers_and_nothing_is_made_again(small_r
         (["--upstream", "fixed_init", "--layer", "9"], "--layer must be 0 (the input) to 2 for fixed_init, got 9"),
         (["--speakers", "1"], "--speakers must be 2 to 42"),
         (["--upstream", "nobody"], "nobody"),
+        (["--upstream", "fixed_init[init=raw]"], "has no fixed_init[init=raw] pre-trained on synthetic-tiny"),
     ],
 )
 def test_what_cannot_be_shown_is_told_in_a_line(small_run, words, why):
@@ -265,9 +279,25 @@ def test_what_cannot_be_shown_is_told_in_a_line(small_run, words, why):
 def test_the_command_that_is_told_asks_for_the_same_settings(small_run):
     with pytest.raises(SystemExit) as ended:
         command.main(
-            ["--upstream", "xbox", "--preset", "smoke", "--seed", "2", "--out", str(small_run), "probe.num_epochs=3"]
+            [
+                "--upstream",
+                "xbox",
+                "fixed_init[init=raw]",
+                "--preset",
+                "smoke",
+                "--seed",
+                "2",
+                "--out",
+                str(small_run),
+                "probe.num_epochs=3",
+            ]
         )
     told = shlex.split(str(ended.value.code).partition("make it with python run_benchmark.py ")[2])
     options, overrides = benchmark_words(told)
-    assert (options.upstream, options.preset, options.seed, options.out) == (["xbox"], "smoke", [2], small_run)
+    assert (options.upstream, options.preset, options.seed, options.out) == (
+        ["xbox", "fixed_init[init=raw]"],
+        "smoke",
+        [2],
+        small_run,
+    )
     assert overrides == ["probe.num_epochs=3"]
