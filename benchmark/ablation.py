@@ -52,8 +52,8 @@ def write(out: Path, command: str = "") -> list[Path]:
         raise ValueError(
             f"{out} has no finished cell of a pre-trained row: give --out the folder of a run that has some"
         )
-    files = {f"ablation.{kind}": picture for kind, picture in draw(found).items()}
-    files["ablation.md"] = page(found, command, [line.replace(f"{out}/", "") for line in problems]).encode()
+    problems = [line.replace(f"{out}/", "") for line in problems]
+    files = {**draw(found), "ablation.md": page(found, command, problems).encode()}
     for name, content in files.items():
         write_atomically(out / name, content)
     return [out / name for name in files]

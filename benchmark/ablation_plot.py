@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from .ablation_curves import Ablation, Learner, mean_curve
 from .cost_plot import spread
 from .names import BASELINE
+from .picture_files import picture_files
 from .plot import COLOURS, MARKERS
 
 if TYPE_CHECKING:
@@ -36,19 +35,13 @@ RC: dict[Any, Any] = {
     "axes.labelsize": FONT,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ablation",
 }
 
 
 def draw(found: Sequence[Ablation]) -> dict[str, bytes]:
-    """``png`` and ``svg``, the same for the same folder."""
-    png, svg = io.BytesIO(), io.BytesIO()
+    """``ablation.png`` and ``ablation.svg``, the same for the same folder."""
     with rc_context(RC):
-        drawn = figure(found)
-        FigureCanvasAgg(drawn).print_png(png)
-        FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None})
-    return {"png": png.getvalue(), "svg": svg.getvalue()}
+        return picture_files("ablation", figure(found))
 
 
 def figure(found: Sequence[Ablation]) -> Figure:

@@ -1,6 +1,5 @@
 """The cost audit as a picture: time against length on logarithmic axes, and the ratio to the baseline below a line."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from .cost_case import ATTENTION, LAYER
 from .cost_file import cells_of
+from .picture_files import picture_files
 from .plot import COLOURS, MARKERS
 from .statistics import ratio_spread
 
@@ -43,16 +43,7 @@ class Line:
 
 def draw(audit: dict[str, Any]) -> dict[str, bytes]:
     """``cost.png`` and ``cost.svg``, the same for the same audit."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    png, svg = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cost", "svg.fonttype": "none"}):
-        drawn = figure(audit)
-        FigureCanvasAgg(drawn).print_png(png)
-        FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None})
-    return {"cost.png": png.getvalue(), "cost.svg": svg.getvalue()}
+    return picture_files("cost", figure(audit))
 
 
 def figure(audit: dict[str, Any]) -> "Figure":

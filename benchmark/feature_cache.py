@@ -22,6 +22,7 @@ from ..downstream.feature_cache import part_folders, read_key, states_folder
 from ..recipes.corpora import FrameStore, near_names
 from ..recipes.corpora.cache_room import Entry, entries, in_use, limit, remove, told
 from .durations import parse
+from .names import is_override
 
 INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
@@ -29,7 +30,7 @@ INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0 all is well, 1 entries are damaged, 2 the request was wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    overrides = [word for word in given if "=" in word and not word.startswith("-")]
+    overrides = [word for word in given if is_override(word)]
     options = _parser().parse_args([word for word in given if word not in overrides])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from s3prl_attention import downstream, upstream
 from s3prl_attention.benchmark.cli import _parse
+from s3prl_attention.benchmark.settings import load_study
 from s3prl_attention.downstream.run_downstream import completed
-from s3prl_attention.recipes.config import load_recipe, presets
+from s3prl_attention.recipes.config import presets
 from s3prl_attention.upstream.s3prl_hub import register
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -40,13 +42,15 @@ def test_python_snippets_print_what_they_say():
 def test_commands_of_the_readme_can_be_parsed():
     lines = [line.partition("#")[0].strip() for block in fences("README.md", "bash") for line in block.splitlines()]
     lines = [part.strip() for line in lines for part in line.split("&&")]
-    commands = [line.removeprefix("python run_benchmark.py").split() for line in lines if "run_benchmark.py" in line]
+    commands = [
+        shlex.split(line.removeprefix("python run_benchmark.py")) for line in lines if "run_benchmark.py" in line
+    ]
     assert len(commands) >= 4
     for words in commands:
         options, overrides = _parse(words)
         assert options.preset in presets()
         for name in options.upstream or upstream.names():
-            load_recipe(name, options.preset, [text for text in overrides if not text.startswith("probe")])
+            load_study(name, options.preset, overrides)
         assert set(downstream.expand(options.downstream)) <= set(downstream.names())
 
 

@@ -5,7 +5,6 @@ Legend: P places (layers), H heads, T frames, maps with queries from top to bott
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...recipes.corpora.cache import replace_file
+from ..picture_files import picture_files
 from ..plot import COLOURS, MARKERS
+from ..result_files import write_atomically
 from .cases import CASES
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH_IN, COLUMN_IN = 6.9, 3.35  # of a page, and of one of its two columns
+DPI = 200
 COLOUR_OF = dict(zip(CASES, COLOURS, strict=False))
 FEWEST_ACROSS, MOST_ACROSS = 5, 8  # places for maps side by side
 BRIGHTEST = 99.5  # percentile of a map's attention that is as dark as can be
@@ -31,22 +32,11 @@ SMALL, NORMAL = 6.5, 7.5  # font sizes in points
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as ``name.svg`` and ``name.png``, each whole or not at all."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for ending, canvas in (("svg", FigureCanvasSVG), ("png", FigureCanvasAgg)):
-        data = io.BytesIO()
-        metadata = {"Date": None} if ending == "svg" else {}
-        with rc_context({"svg.hashsalt": name}):  # the same picture is the same file
-            canvas(figure).print_figure(data, format=ending, dpi=200, metadata=metadata)
-        paths.append(folder / f"{name}.{ending}")
-        with replace_file(paths[-1]) as temporary:
-            temporary.write_bytes(data.getvalue())
-    return paths
+    """Write a figure as ``name.png`` and ``name.svg``, each whole or not at all."""
+    files = picture_files(name, figure)
+    for file, content in files.items():
+        write_atomically(folder / file, content)
+    return [folder / file for file in files]
 
 
 def gallery(maps: Tensor, table: Sequence[Mapping[str, Any]]) -> Figure:
@@ -58,7 +48,7 @@ def gallery(maps: Tensor, table: Sequence[Mapping[str, Any]]) -> Figure:
     rows_of_layer = -(-num_heads // across)
     size = WIDTH_IN / (across + 0.4)
     rows = num_places * rows_of_layer
-    drawn = Figure(figsize=(WIDTH_IN, rows * (size + 0.22) + 0.35))
+    drawn = Figure(figsize=(WIDTH_IN, rows * (size + 0.22) + 0.35), dpi=DPI)
     drawn.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02, wspace=0.02)
     axes = drawn.subplots(rows, across, squeeze=False)
     for axis in axes.flat:
@@ -118,7 +108,7 @@ def projections(projected: Mapping[str, Any], table: Sequence[Mapping[str, Any]]
     sets = {name: found for name, found in projected.items() if "pca" in found}
     if not sets:
         return None
-    drawn = Figure(figsize=(WIDTH_IN, 2.35 * len(sets) + 0.3))
+    drawn = Figure(figsize=(WIDTH_IN, 2.35 * len(sets) + 0.3), dpi=DPI)
     drawn.set_layout_engine("constrained", h_pad=0.04, w_pad=0.04)
     axes = drawn.subplots(len(sets), 3, squeeze=False)
     for (left, middle, right), (name, found) in zip(axes, sets.items(), strict=True):
@@ -166,7 +156,7 @@ def dependence(table: Sequence[Mapping[str, Any]]) -> Figure:
     """How much of each head's attention is the same in every crop, layer by layer; a head is a dot."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(COLUMN_IN, 2.5))
+    drawn = Figure(figsize=(COLUMN_IN, 2.5), dpi=DPI)
     drawn.set_layout_engine("constrained")
     axis = drawn.subplots()
     layers = sorted({row["layer"] for row in table})

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..pages import escape, grid
+from ..picture_files import picture_files
 from ..result_files import write_atomically
 from .layers import Panel, Weights
-from .picture import POINTS, WIDTH, files
+from .picture import POINTS, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def write(folder: Path, panels: Sequence[Panel], corpus: str, preset: str, comma
             page += _table(panel.rows)
         if panel.single:
             page += [f"- {', '.join(map(escape, panel.single))}: one state, nothing to weigh.", ""]
-    content = {"layers.md": "\n".join(page).encode(), **files("layers", figure([p for p in panels if p.rows]))}
+    content = {"layers.md": "\n".join(page).encode(), **picture_files("layers", figure([p for p in panels if p.rows]))}
     for name, written in content.items():
         write_atomically(folder / name, written)
     return [folder / name for name in content]

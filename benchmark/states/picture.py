@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..columns import percent
+from ..picture_files import picture_files
 from ..plot import COLOURS, MARKERS
 from .phone_classes import BROAD_CLASSES, OTHER, broad_class
 from .sample import Sample
@@ -44,21 +44,8 @@ def draw(views: Sequence[View], samples: Mapping[str, Sample], stem: str = "stat
     found: dict[str, bytes] = {}
     for number, start in enumerate(range(0, len(views), ROWS)):
         name = f"{stem}-{number + 1}" if len(views) > ROWS else stem
-        found |= files(name, figure(views[start : start + ROWS], samples))
+        found |= picture_files(name, figure(views[start : start + ROWS], samples))
     return found
-
-
-def files(name: str, drawn: Figure) -> dict[str, bytes]:
-    """``name.png`` and ``name.svg`` of a figure, the same bytes for the same figure."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    png, svg = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        FigureCanvasAgg(drawn).print_png(png)
-        FigureCanvasSVG(drawn).print_svg(svg, metadata={"Date": None})
-    return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
 
 
 def key_of(name: str, sample: Sample) -> Key:

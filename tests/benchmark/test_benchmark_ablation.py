@@ -188,7 +188,7 @@ def test_the_command_writes_page_and_pictures_the_same_each_time(folder, capsys)
     assert set(capsys.readouterr().out.removeprefix("written: ").strip().split(", ")) == set(map(str, files))
     assert "(ablation.svg)" in files[0].read_text()
     assert b"fixed_init" in before[1], "text in the svg is text"
-    assert draw(found(folder)) == {"svg": before[1], "png": before[2]}
+    assert draw(found(folder)) == {"ablation.svg": before[1], "ablation.png": before[2]}
 
 
 def test_a_folder_without_a_pre_training_is_refused(tmp_path):

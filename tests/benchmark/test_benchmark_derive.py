@@ -137,7 +137,7 @@ def run(checkpoint, out, *words):
 
 def test_prototypes_are_written_told_and_taken_by_those_that_start_from_maps(checkpoint, tmp_path, capsys):
     path = run(checkpoint, tmp_path / "set.safetensors")
-    written = [tmp_path / f"set{ending}" for ending in (".safetensors", ".yaml", ".svg", ".png")]
+    written = [tmp_path / f"set{ending}" for ending in (".safetensors", ".yaml", ".png", ".svg")]
     assert capsys.readouterr().out.splitlines() == [f"written: {file}" for file in written]
     told = yaml.safe_load((tmp_path / "set.yaml").read_text(encoding="utf-8"))
     assert told["maps"] == {"file": "set.safetensors", "sha256": fingerprint(path), "shape": [2, 8, 60, 60]}
