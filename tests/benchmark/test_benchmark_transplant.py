@@ -230,7 +230,7 @@ def test_the_command_writes_numbers_page_and_pictures(done, corpus, tmp_path, ca
         lambda expert, corpus, ids, device: used.extend(ids) or real(expert, corpus, ids, device),
     )
     run(done.checkpoint, tmp_path / "out")
-    names = ["transplant.json", "transplant.md", "transplant.svg", "transplant.png"]
+    names = ["transplant.json", "transplant.md", "transplant.png", "transplant.svg"]
     assert capsys.readouterr().out.splitlines() == [f"written: {tmp_path / 'out' / name}" for name in names]
     found = json.loads((tmp_path / "out" / "transplant.json").read_text(encoding="utf-8"))
     assert set(used).isdisjoint(load_trained(done.checkpoint, corpus).valid_ids), "means are over training utterances"
