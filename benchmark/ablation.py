@@ -131,7 +131,7 @@ def _until(ablation: Ablation, learners: Sequence[Learner]) -> list[str]:
     for learner in learners:
         ratio, step_s = learner.step_ratio, learner.step_s
         quartiles = UNKNOWN if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
-        whole = UNKNOWN if step_s is None else f"{step_s * max(mean_curve(learner.valid).steps):.3g}"
+        whole = UNKNOWN if step_s is None else _number(step_s * max(mean_curve(learner.valid).steps))
         told = [learner.label, quartiles, whole]
         for reach, curves, target in ((crossed, learner.valid, valid), (settled, learner.train, train)):
             told += _reached(partial(reach, target=target), curves, step_s)
@@ -194,7 +194,7 @@ def _reading(ablation: Ablation, learners: Sequence[Learner]) -> list[str]:
     if timed and ablation.step_s is not None:
         lines.append(
             f"Seconds are not those of the trainings, which other programs may have slowed: they are steps times the "
-            f"training step of the timing lane, {1000 * ablation.step_s:.3g} ms for {BASELINE} (median), and for "
+            f"training step of the timing lane, {_number(1000 * ablation.step_s)} ms for {BASELINE} (median), and for "
             f"the others that times the median of their ratios to it in interleaved rounds (in brackets the quartiles)."
         )
         keys = ("timing.train_utterances", "model.max_frames", "pretrain.batch_frames")

@@ -147,18 +147,19 @@ def _learner(rows: Sequence[Row], baseline_step_s: float | None, out: Path) -> L
     done = {cell["cell"]["seed"]: cell["pretrain"] for cell in reversed(cells) if cell["pretrain"]}
     valid, train, missing = {}, {}, []
     for seed, pretrained in sorted(done.items()):
-        log = read_log(out / pretrained["log"])
-        if not log:
+        curves = _curves(out / pretrained["log"])
+        if curves is None:
             missing.append(pretrained["log"])
-        valid[seed] = _curve(log, VALID) if log else Curve((pretrained["steps"],), (pretrained[VALID],))
-        train[seed] = _curve(log, TRAIN) if log else Curve((pretrained["steps"],), (pretrained["train_loss"],))
+            steps = (pretrained["steps"],)
+            curves = Curve(steps, (pretrained[VALID],)), Curve(steps, (pretrained["train_loss"],))
+        valid[seed], train[seed] = curves
     times = row_times(cells)
     ratio, own_s = times["train_ratio"], times["lane_pretrain_s"]
     step_s = own_s / np.mean([each["steps"] for each in done.values()]) if own_s else None
     if ratio is not None and baseline_step_s is not None:
         step_s = baseline_step_s * ratio[0]
     notes = [(cell["upstream"] or {}).get("note") for cell in cells]
-    notes += [f"its curve is missing, as there is no {name}: only its last loss is known" for name in missing]
+    notes += [f"its curve is missing, as there is no readable {name}: only its last loss is known" for name in missing]
     return Learner(
         label=max((row.label for row in rows), key=len),
         upstream=rows[0].upstream,
@@ -169,6 +170,17 @@ def _learner(rows: Sequence[Row], baseline_step_s: float | None, out: Path) -> L
         step_ratio=ratio,
         notes=tuple(dict.fromkeys(filter(None, notes))),
     )
+
+
+def _curves(path: Path) -> tuple[Curve, Curve] | None:
+    """The validation and the training loss of a log; None where it has none, or is missing or damaged."""
+    try:
+        log = read_log(path)
+        valid, train = _curve(log, VALID), _curve(log, TRAIN)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    whole = valid.steps and train.steps and np.isfinite([*valid.losses, *train.losses]).all()
+    return (valid, train) if whole else None
 
 
 def _curve(log: Sequence[Mapping[str, float]], key: str) -> Curve:

@@ -112,6 +112,7 @@ def _read(path: Path, changed_ns: int) -> Log:
     try:
         lines = read_log(path)
         numbers = [[line[key] for key in ("loss", *AXES)] for line in lines]
+        numbers += [[line["valid_loss"]] * 3 for line in lines if "valid_loss" in line]
         return lines if np.isfinite(np.array(numbers, float)).all() else []
     except (OSError, ValueError, KeyError, TypeError):
         return []

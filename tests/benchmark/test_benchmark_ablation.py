@@ -106,6 +106,27 @@ def test_seconds_are_steps_at_the_pace_of_the_lane_and_not_those_of_the_training
     assert "9999" not in ablation.page([group])
 
 
+def test_long_runs_are_told_without_an_exponent(folder):
+    add(folder, "xbox", speed=10.0)
+    (group,) = found(folder)
+    _, until, _ = tables(ablation.page([group]))
+    assert until["xbox"]["whole run, s"] == "6000"
+
+
+@pytest.mark.parametrize(
+    "log",
+    ['{"step": 100, "loss": 0.7}', '{"step": 100, "valid_loss": 0.7}', '{"step": 100, "loss": 0.7, "valid_loss": NaN}',
+     '{"loss": 0.7, "valid_loss": 0.7}', '{"step": 100, "loss": 0.7, "valid_loss": null}', "7", ""],
+)  # fmt: skip
+def test_a_damaged_log_leaves_the_last_loss(log, folder):
+    add(folder, "routing", fall=0.0002)
+    (folder / "pretrain" / "routing--seed0.jsonl").write_text(log + "\n")
+    page = ablation.page(found(folder))
+    assert tables(page)[0]["routing"]["end, step 1000"] == "0.700"
+    assert "no readable pretrain/routing--seed0.jsonl" in page
+    assert draw(found(folder))
+
+
 def test_scores_have_their_spread_and_rows_without_training_stand_beside(folder):
     (group,) = found(folder)
     page = ablation.page([group])
@@ -126,7 +147,7 @@ def test_a_row_of_which_something_is_missing_says_so(folder):
     assert losses["routing"]["step 500 (50 %)"] == "-"
     assert losses["routing"]["end, step 1000"] == "0.700"
     assert list(until["routing"].values())[:2] == ["-", "-"]
-    assert "routing: its curve is missing, as there is no pretrain/routing--seed0.jsonl" in page
+    assert "routing: its curve is missing, as there is no readable pretrain/routing--seed0.jsonl" in page
     assert "Not timed, and not in the right panel: routing." in page
     assert len(figure([group]).axes[1].lines) < len(figure([group]).axes[0].lines)
 

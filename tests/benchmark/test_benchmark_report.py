@@ -176,6 +176,14 @@ def test_nothing_but_cells_is_enough_and_not_even_these(tmp_path: Path):
     assert not {"cost", "attention", "overview"} & set(ids)
 
 
+@pytest.mark.parametrize("loss", ["NaN", "null", '"low"', "{}"])
+def test_a_log_whose_held_out_loss_is_no_number_is_named(loss: str, tmp_path: Path):
+    save(tmp_path, make_cell(pretrain__log="log.jsonl"))
+    line = f'{{"step": 1, "loss": 0.5, "elapsed_s": 1, "valid_loss": {loss}}}'
+    (tmp_path / "log.jsonl").write_text(line + "\n")
+    assert any(text.startswith("No readable log of fixed_init, seed 0") for text in show(tmp_path).texts)
+
+
 def test_logs_that_are_missing_or_damaged_are_named(tmp_path: Path):
     for number, name in enumerate(("self_attention", "fixed_init", "uniform")):
         save(tmp_path, make_cell(cell__upstream=name, pretrain__log=f"pretrain/{name}.jsonl"), digest=str(number))
