@@ -24,13 +24,13 @@ from ...recipes.pretrain import check_device
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
-from ..names import BASELINE, is_pretrained
+from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import Speech, frozen_upstream, load_speech
 from ..result_files import safe_name
 from ..settings import Study, load_study
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
-from .cases import CASES
+from .cases import CASES, FEWEST_FRAMES
 from .collect import FEWEST, Collected, Crop, collect, crops, turns, utterances_for
 
 SCHEMA = 1
@@ -125,7 +125,7 @@ def _draw(
             pictures.dependence(table),
         ))  # fmt: skip
     else:
-        start = _at_the_start(expert, seed, found["frames"], collected.layers)
+        start = _at_the_start(expert, seed, found["frames"])
         told = heads(start)
         drawn.append((
             "training", "Maps before and after pre-training",
@@ -144,7 +144,7 @@ def _draw(
     return [{"file": f"{name}.png", "title": title, "alt": alt} for name, title, alt, _ in drawn]
 
 
-def _at_the_start(expert: UpstreamExpert, seed: int, num_frames: int, layers: list[int]) -> Collected:
+def _at_the_start(expert: UpstreamExpert, seed: int, num_frames: int) -> Collected:
     """Maps that do not depend on the input, as pre-training with this seed found them."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -157,9 +157,10 @@ def _at_the_start(expert: UpstreamExpert, seed: int, num_frames: int, layers: li
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m s3prl_attention.benchmark attention", description=__doc__.split("\n")[0]
+        prog="python -m s3prl_attention.benchmark attention",
+        description=__doc__.split("\n")[0],
+        epilog="Settings are section.option=value words, as for run_benchmark.py.",
     )
-    parser.add_argument("overrides", nargs="*", metavar="section.option=value", help="as for run_benchmark.py")
     parser.add_argument("--upstream", nargs="+", default=[BASELINE], metavar="NAME", help=f"rows (default: {BASELINE})")
     parser.add_argument("--preset", default="demo", help=f"one of {', '.join(presets())} (default: %(default)s)")
     parser.add_argument("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
@@ -173,17 +174,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("result"), help="a result folder; what it lacks is pre-trained"
     )
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_intermixed_args(given)
+    overrides = [word for word in given if is_override(word)]
+    options = parser.parse_args([word for word in given if word not in overrides])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark", "attention", *given])
     try:
         _check(options)
-        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
+        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + overrides
         studies = [load_study(name, options.preset, overrides) for name in options.upstream]
         speech = load_speech(studies[0].recipe.data)
         sizes = Sizes(frames=options.frames, crops=options.crops, samples=options.samples)
         for study in studies:
+            _check_frames(sizes.frames, study)
             utterances_for(speech.pretraining, sizes.frames, study.recipe.model.stack, sizes.crops)
         for study in studies:
             expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)
@@ -203,10 +206,21 @@ def _check(options: argparse.Namespace) -> None:
     for name in options.upstream:
         if not is_pretrained(name):
             raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")
-    if options.frames < 16:
-        raise ValueError(f"--frames must be at least 16, got {options.frames}: below, the cases cannot be told apart")
+    if options.frames < FEWEST_FRAMES:
+        raise ValueError(
+            f"--frames must be at least {FEWEST_FRAMES}, got {options.frames}: below, the cases cannot be told apart"
+        )
     if options.crops < FEWEST or options.samples < 0:
         raise ValueError(f"--crops must be at least {FEWEST} and --samples at least 0")
+
+
+def _check_frames(frames: int, study: Study) -> None:
+    longest = study.recipe.model.max_frames
+    if frames > longest:
+        raise ValueError(
+            f"{study.label} with preset {study.recipe.preset} is trained on at most {longest} stacked frames, and "
+            f"--frames asks for {frames}: choose {longest} or fewer"
+        )
 
 
 if __name__ == "__main__":

@@ -221,10 +221,11 @@ def test_the_command_writes_an_analysis_a_page_and_pictures(analysed, synthetic_
 
 
 def test_a_row_with_options_has_a_folder_of_its_own(analysed, synthetic_tiny):
-    main([*SMOKE, "--upstream", "fixed_init[init=random]", "--out", str(analysed)])
+    main([*SMOKE, "--out", str(analysed), "--upstream", "fixed_init[init=random]", "pretrain.steps=5"])
     folder = analysed / "attention" / synthetic_tiny.name / "smoke" / "fixed_init+init=random--seed0"
     found = json.loads((folder / "analysis.json").read_text())
     assert found["upstream"] == "fixed_init[init=random]"
+    assert found["steps"] == 5, "settings may stand behind rows"
     assert {row["case"] for row in found["start"]} == {FLAT}, "no hand-crafted head"
 
 
@@ -244,7 +245,9 @@ def test_it_uses_what_is_pretrained_already(analysed, synthetic_tiny, monkeypatc
         (["--upstream", "mel"], "mel has no attention"),
         (["--upstream", "fixed_init[ini=raw]"], "fixed_init has no option 'ini'"),
         (["--upstream", "self_atention"], "self_attention"),
-        (["--frames", "3000"], "choose shorter crops with --frames"),
+        (["--frames", "3000"], "at most 100 stacked frames, and --frames asks for 3000: choose 100 or fewer"),
+        (["--upstream", "fixed_init", "model.max_frames=400", "--frames", "400"], "shorter crops with --frames"),
+        (["--upstream", "fixed_init", "attention.ini=raw"], "no option 'ini'"),
     ],
 )
 def test_wrong_requests_are_told_in_a_line(words, message, synthetic_tiny, tmp_path):
