@@ -80,10 +80,11 @@ Score = tuple[str, float | None, bool]  # as text, to sort by, and whether it ca
 
 @dataclass(frozen=True)
 class Overview:
-    """Scores of every row that has one, by table: the lines are those of the fullest table first."""
+    """Scores of every row that has one, by table: the lines are those of the fullest table first, each a label, what a
+    filter looks at, and the scores."""
 
     tables: list[Table]
-    lines: list[tuple[str, list[Score]]]
+    lines: list[tuple[str, str, list[Score]]]
 
 
 def tables(rows: Sequence[Row], out: Path, styles: Mapping[str, Style]) -> list[Table]:
@@ -100,7 +101,9 @@ def overview(rows: Sequence[Row], tables: Sequence[Table]) -> Overview | None:
         return None
     scores = [{row.label: row for row in own if row.score is not None} for _, own in shown]
     labels = dict.fromkeys(label for found in sorted(scores, key=len, reverse=True) for label in found)
-    lines = [(label, [_score(found.get(label)) for found in scores]) for label in labels]
+    words = {label: dict.fromkeys(line.words for table, _ in shown for line in table.lines if line.label == label)
+             for label in labels}  # fmt: skip
+    lines = [(label, " ".join(words[label]), [_score(found.get(label)) for found in scores]) for label in labels]
     return Overview([table for table, _ in shown], lines)
 
 

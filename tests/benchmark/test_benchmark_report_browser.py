@@ -127,6 +127,8 @@ def test_the_filter_leaves_what_has_all_its_words(page: Any):
     assert run(page, shown) == "fixed_init"
     press(page, "\ue003" * len("FIXED init"))  # backspace
     assert len(names(page)) == 6
+    page.find_element("id", "filter").send_keys("log-mel")  # in no name
+    assert names(page) == names(page, "#overview table") == ["mel"]
 
 
 def test_only_what_cannot_be_told_from_the_best_and_all_columns(page: Any, written: Written):
