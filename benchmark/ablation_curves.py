@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Learner:
     Args:
         label: as the leaderboard has it.
         upstream: of its cells.
-        scores: its rows of the leaderboard that have a score, by task.
+        scores: its rows of the leaderboard that have a score, by task; by task and table where a task has several.
         valid: curves of the validation loss, by seed of pre-training; empty for what is not pre-trained.
         train: likewise of the training loss, whose values are means since the value before.
         step_s: seconds of a training step; None when it was not timed.
@@ -124,7 +125,8 @@ def _ablation(group: Sequence[Row], out: Path) -> Ablation | None:
             source = (row.cells[0]["upstream"] or {}).get("source_hash")
             members.setdefault(text([row.upstream, config.get("attention"), source]), []).append(row)
     step_s = _baseline_step_s([cell for row in group for cell in row.cells])
-    learners = [_learner(rows, step_s, out) for rows in members.values()]
+    names = _task_names(group)
+    learners = [_learner(rows, names, step_s, out) for rows in members.values()]
     if not any(learner.valid for learner in learners):
         return None
     return Ablation(
@@ -142,7 +144,16 @@ def _order(learner: Learner) -> tuple[bool, bool, float, str]:
     return learner.upstream != BASELINE, not learner.valid, last[0], learner.label
 
 
-def _learner(rows: Sequence[Row], baseline_step_s: float | None, out: Path) -> Learner:
+def _task_names(group: Sequence[Row]) -> dict[tuple[str, int], str]:
+    """What the tables of a group are called, by task and number: as the task, with the number where it has several."""
+    tables = sorted({(row.downstream, row.table) for row in group if row.score is not None})
+    times = Counter(task for task, _ in tables)
+    return {(task, table): task if times[task] == 1 else f"{task}, table {table + 1}" for task, table in tables}
+
+
+def _learner(
+    rows: Sequence[Row], names: Mapping[tuple[str, int], str], baseline_step_s: float | None, out: Path
+) -> Learner:
     cells = [cell for row in rows for cell in row.cells]
     done = {cell["cell"]["seed"]: cell["pretrain"] for cell in reversed(cells) if cell["pretrain"]}
     valid, train, missing = {}, {}, []
@@ -163,7 +174,7 @@ def _learner(rows: Sequence[Row], baseline_step_s: float | None, out: Path) -> L
     return Learner(
         label=max((row.label for row in rows), key=len),
         upstream=rows[0].upstream,
-        scores={row.downstream: row for row in rows},
+        scores={names[row.downstream, row.table]: row for row in rows},
         valid=valid,
         train=train,
         step_s=None if step_s is None else float(step_s),

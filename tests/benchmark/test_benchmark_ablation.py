@@ -139,6 +139,15 @@ def test_scores_have_their_spread_and_rows_without_training_stand_beside(folder)
     assert "xbox: failed (seed 0): RuntimeError: boom" in page
 
 
+def test_scores_of_every_table_of_a_task_are_shown(folder):
+    for name in ("self_attention", "fixed_init"):
+        add(folder, name, task="speaker", score=0.9, task__source_hash="later", data__num_folds=5)
+    tasks = {task for group in found(folder) for learner in group.learners for task in learner.scores}
+    assert {"speaker, table 1", "speaker, table 2", "phone_linear"} <= tasks
+    _, _, scores = tables(ablation.page(found(folder)))
+    assert {"90.0", "70.0"} <= set(scores["fixed_init"].values()), "of seed 0 in one table, of seed 1 in the other"
+
+
 def test_a_row_of_which_something_is_missing_says_so(folder):
     add(folder, "routing", fall=0.0002, log=False, time=None)
     (group,) = found(folder)
