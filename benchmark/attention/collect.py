@@ -107,6 +107,8 @@ def maps_of(expert: UpstreamExpert, frames: Tensor, layers: Sequence[int]) -> Te
     found = []
     for layer in layers:
         attention: Any = encoder.layers[(layer - 1) % len(encoder.layers)].get_submodule("attention")
+        if not hasattr(attention, "weights"):
+            raise ValueError(f"the attention of {expert.name} has no maps: name an upstream with `weights`")
         maps = attention.weights(states[layer - 1], None)
         if not torch.allclose(maps.sum(-1), torch.ones((), device=maps.device), atol=1e-3):
             raise ValueError(f"{expert.name} has rows of attention that do not sum to 1: it has no maps to analyse")

@@ -125,14 +125,17 @@ def _draw(
             pictures.dependence(table),
         ))  # fmt: skip
     else:
-        start = _at_the_start(expert, seed, found["frames"])
-        told = heads(start)
-        drawn.append((
-            "training", "Maps before and after pre-training",
-            f"Attention maps of {label} at the start and after pre-training, layer by layer.",
-            pictures.before_and_after(start.mean, collected.mean, told, table),
-        ))  # fmt: skip
-        found["start"] = told
+        try:
+            start = _at_the_start(expert, seed, found["frames"])
+        except ValueError as error:  # the file of maps that it started from is not there any more
+            found["notes"].append(f"Maps before pre-training are not shown: {error}.")
+        else:
+            found["start"] = heads(start)
+            drawn.append((
+                "training", "Maps before and after pre-training",
+                f"Attention maps of {label} at the start and after pre-training, layer by layer.",
+                pictures.before_and_after(start.mean, collected.mean, found["start"], table),
+            ))  # fmt: skip
     projections = pictures.projections(found["projections"], table)
     if projections is not None:
         drawn.append((

@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.device,
             command,
         )
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
         sys.exit(f"error: {error}")
     for path in written:
         print(f"written: {path}")

@@ -252,10 +252,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark.attention.transplant", *given])
     try:
         corpus = pretraining_speech(options)
-        found = measure(options.checkpoint, corpus, options.utterances, options.device, command)
-    except ValueError as error:
+        written = write_report(
+            options.out, measure(options.checkpoint, corpus, options.utterances, options.device, command)
+        )
+    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
         sys.exit(f"error: {error}")
-    for path in write_report(options.out, found):
+    for path in written:
         print(f"written: {path}")
 
 

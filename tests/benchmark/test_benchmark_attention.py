@@ -5,6 +5,8 @@ Legend: T frames of a crop, P places, H heads.
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +92,13 @@ def test_mass_within_marks_is_told_beside_chance():
     assert torch.allclose(got.within["phone"], torch.ones((), dtype=torch.float64))
     even = collect(load("uniform", **SIZES), noise_crops(8, phone=mark))
     assert even.within["phone"].mean().item() == pytest.approx(0.25)
+
+
+def test_an_attention_without_maps_is_refused(monkeypatch):
+    expert = load("uniform", **SIZES)
+    monkeypatch.delattr(type(expert.encoder.layers[0].attention), "weights")
+    with pytest.raises(ValueError, match="the attention of uniform has no maps"):
+        collect(expert, noise_crops(8))
 
 
 def test_fewer_than_eight_crops_are_refused():
@@ -235,6 +244,20 @@ def test_it_uses_what_is_pretrained_already(analysed, synthetic_tiny, monkeypatc
     main([*SMOKE, "--upstream", "fixed_init", "--out", str(analysed)])
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
     assert list(analysed.glob("pretrain/*/*/checkpoint/model.safetensors")) == checkpoints
+
+
+def test_a_result_folder_may_move_away_from_the_maps_that_a_row_started_from(analysed, synthetic_tiny, tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(analysed / "pretrain", before / "pretrain")
+    main([*SMOKE, "--upstream", "mean_map", "--out", str(before)])
+    place = Path("attention") / synthetic_tiny.name / "smoke" / "mean_map--seed0"
+    assert "start" in json.loads((before / place / "analysis.json").read_text())
+    shutil.rmtree(before / "attention")
+    before.rename(after)
+    main([*SMOKE, "--upstream", "mean_map", "--out", str(after)])
+    found = json.loads((after / place / "analysis.json").read_text())
+    assert found["notes"][-1].startswith("Maps before pre-training are not shown: ")
+    assert {picture["file"] for picture in found["pictures"]} == {"gallery.png", "projections.png"}
 
 
 @pytest.mark.parametrize(

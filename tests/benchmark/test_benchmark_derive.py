@@ -130,6 +130,12 @@ def checkpoint(corpus, tmp_path_factory):
     return pretrain(recipe, corpus, folder).checkpoint
 
 
+def test_a_file_that_cannot_be_written_is_told_in_a_line(checkpoint, tmp_path):
+    (tmp_path / "set.yaml").mkdir()
+    with pytest.raises(SystemExit, match=r"^error: .*set\.yaml"):
+        run(checkpoint, tmp_path / "set.safetensors")
+
+
 def run(checkpoint, out, *words):
     module.main([str(checkpoint), "--utterances", "3", "--out", str(out), *words])
     return out

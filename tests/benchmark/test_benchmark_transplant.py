@@ -278,6 +278,9 @@ def test_mistakes_are_answered_in_one_line(done, corpus, tmp_path, monkeypatch):
             run(done.checkpoint, tmp_path / "out", *words)
         assert str(told.value.code).startswith("error: ")
         assert message in str(told.value.code)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"^error: .*file"):
+        run(done.checkpoint, tmp_path / "file" / "out")
     expert = UpstreamExpert("self_attention", ckpt=done.checkpoint)
     expert.save(tmp_path / "headless")
     with pytest.raises(SystemExit, match="has no head that reconstructs frames"):
