@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..projection import clusters, pca, tsne
 from .cases import CASES, describe
 from .collect import TURN, Collected
-from .metrics import by_offset, spread
 
 DIGITS = 4
 COMPONENTS = 10
@@ -22,14 +20,13 @@ COMPONENTS = 10
 
 def heads(collected: Collected) -> list[dict[str, Any]]:
     """A row for every head: layer and head from 1, its case by its mean map, and its measures."""
-    relative = relative_share(collected)
     rows = []
     for place, layer in enumerate(collected.layers):
         for head in range(collected.mean.shape[1]):
             at = place, head
             numbers = {
                 "explained": collected.explained[at],
-                "explained_by_offset": collected.explained[at] * relative[at],
+                "explained_by_offset": collected.explained_by_offset[at],
                 "globalness": collected.globalness[at],
                 "verticality": collected.verticality[at],
                 "diagonality": -collected.distance[at] / collected.mean.shape[-1],
@@ -40,14 +37,6 @@ def heads(collected: Collected) -> list[dict[str, Any]]:
             values = {name: _rounded(value) for name, value in {**case, **numbers}.items()}
             rows.append({"layer": layer, "head": head + 1, **values})
     return rows
-
-
-def relative_share(collected: Collected) -> Tensor:
-    """Share of what sets mean maps apart from an even one that hangs on key - query alone, (P, H)."""
-    mean, num_frames = collected.mean, collected.mean.shape[-1]
-    by_place = (mean - 1 / num_frames).square().sum((-2, -1))
-    by_shift = (spread(by_offset(mean)) - 1 / num_frames).square().sum((-2, -1))
-    return torch.where(by_place > 1e-9, by_shift / by_place, torch.nan)
 
 
 def by_layer(table: Sequence[dict[str, Any]]) -> list[list[int]]:

@@ -18,7 +18,7 @@ from ...recipes.batches import log_mel_store
 from ...recipes.corpora import Corpus, Utterance
 from ...upstream.expert import UpstreamExpert
 from ...upstream.features import stack_frames
-from .metrics import distance, globalness, mass, verticality
+from .metrics import by_offset, distance, globalness, mass, spread, verticality
 
 BATCH = 8
 FEWEST = 8  # crops: of fewer, a mean map says little, and how much maps vary even less
@@ -68,11 +68,21 @@ class Collected:
 
         The mean of N maps holds 1/N of what is not common, which is taken off.
         """
-        num_frames, count = self.mean.shape[-1], len(self.ids)
-        common = (self.mean - 1 / num_frames).square().sum((-2, -1))
-        own = (self.spread - common).clamp_min(0) * count / (count - 1)
-        total = common - own / count + own
-        return torch.where(self.spread > 1e-9, ((common - own / count) / total).clamp(0, 1), torch.nan)
+        return self._share(self.mean, noise=1.0)
+
+    @property
+    def explained_by_offset(self) -> Tensor:
+        """The part of ``explained`` that hangs on key - query alone, (P, H)."""
+        num_frames = self.mean.shape[-1]
+        return self._share(spread(by_offset(self.mean)), noise=(2 * num_frames - 1) / num_frames**2)
+
+    def _share(self, common: Tensor, noise: float) -> Tensor:
+        """What common maps (P, H, T, T) explain; ``noise``: of a map's places, the share that they are free to fit."""
+        count = len(self.ids)
+        whole, fitted = (_size(maps) for maps in (self.mean, common))
+        own = (self.spread - whole).clamp_min(0) * count / (count - 1)
+        total = whole - own / count + own
+        return torch.where(self.spread > 1e-9, ((fitted - noise * own / count) / total).clamp(0, 1), torch.nan)
 
 
 def collect(expert: UpstreamExpert, crops: Iterable[Crop], samples: int = 0) -> Collected:
@@ -86,6 +96,11 @@ def collect(expert: UpstreamExpert, crops: Iterable[Crop], samples: int = 0) -> 
     for batch in _batches(crops):
         sums.add(batch, maps_of(expert, torch.stack([crop.frames for crop in batch]), layers))
     return sums.result(layers)
+
+
+def _size(maps: Tensor) -> Tensor:
+    """Squared distance of maps (..., T, T) to even ones."""
+    return (maps - 1 / maps.shape[-1]).square().sum((-2, -1))
 
 
 def places(expert: UpstreamExpert) -> list[int]:
@@ -129,11 +144,10 @@ class _Sums:
 
     def add(self, crops: Sequence[Crop], maps: Tensor) -> None:
         """Count these crops."""
-        num_frames = maps.shape[-1]
         self.kept += [each.half().cpu() for each in maps[: max(0, self.most - len(self.ids))]]
         self.ids += [crop.id for crop in crops]
         self._sum("mean", maps)
-        self._sum("spread", (maps - 1 / num_frames).square().sum((-2, -1)))
+        self._sum("spread", _size(maps))
         for name, measure in (("globalness", globalness), ("verticality", verticality), ("distance", distance)):
             self._sum(name, measure(maps))
         self.marks = tuple(crops[0].marks)

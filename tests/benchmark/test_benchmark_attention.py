@@ -16,6 +16,7 @@ from s3prl_attention.benchmark.attention import collect as module
 from s3prl_attention.benchmark.attention.analysis import by_layer, heads, how_many_cases, projected
 from s3prl_attention.benchmark.attention.cases import CASES, FLAT, NEAR, SIDED, VERTICAL
 from s3prl_attention.benchmark.attention.collect import Crop, collect, crops, turns, utterances_for
+from s3prl_attention.benchmark.attention.metrics import spread
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.kernels.hand_crafted import NAMES, hand_crafted
 
@@ -76,6 +77,25 @@ def test_what_is_common_is_told_from_few_crops_without_bias(share):
             )
         found.append(sums.result([1]).explained)
     assert torch.cat(found).mean().item() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_what_hangs_on_the_offset_is_told_from_few_crops_without_bias(share):
+    """The same, with a common part of which a half in squared size hangs on key - query alone."""
+    generator = torch.Generator().manual_seed(0)
+    profile = torch.randn(1, 64, 2 * T - 1, generator=generator, dtype=torch.float64)
+    relative = spread(profile)
+    relative = relative / relative.square().mean((-2, -1), keepdim=True).sqrt()
+    common = (0.5**0.5) * (relative + torch.randn(1, 64, T, T, generator=generator, dtype=torch.float64))
+    sums = module._Sums(0)
+    for number in range(10):
+        own = torch.randn(1, 1, 64, T, T, generator=generator, dtype=torch.float64)
+        maps = 1 / T + math.sqrt(share) * common + math.sqrt(1 - share) * own
+        sums.add([Crop(str(number), torch.empty(T, 0), {})], maps)
+    found = sums.result([1])
+    assert found.explained.mean().item() == pytest.approx(share, abs=0.01)
+    by_chance = (2 * T - 1) / T**2  # of the other half
+    assert found.explained_by_offset.mean().item() == pytest.approx(share / 2 * (1 + by_chance), abs=0.01)
 
 
 def test_where_all_maps_are_even_nothing_is_explained():
