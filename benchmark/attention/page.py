@@ -115,7 +115,7 @@ def _heads(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
 
 def _text(values: Sequence[float | None], digits: int, factor: int) -> str:
     known = [value for value in values if value is not None]
-    return f"{factor * mean(known):.{digits}f}" if known else "-"
+    return f"{round(factor * mean(known), digits) + 0.0:.{digits}f}" if known else "-"  # + 0.0: no -0
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

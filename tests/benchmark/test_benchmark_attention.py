@@ -244,6 +244,7 @@ def test_the_command_writes_an_analysis_a_page_and_pictures(analysed, synthetic_
             assert picture["file"] in page
             assert picture["alt"]
         assert all(f"| {row['layer']}.{row['head']} |" in page for row in found["table"])
+        assert "| -0.00 |" not in page
         assert "python -m s3prl_attention.benchmark attention --preset smoke" in page
     start = found["start"]
     assert [row["case"] for row in start] == 2 * EXPECTED
