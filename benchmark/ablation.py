@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .ablation_curves import Ablation, Curve, Learner, Reached, ablations, crossed, mean_curve, settled
+from .command_line import mistakes_told
 from .facts import direction, facts, remarks
 from .names import BASELINE
 from .pages import escape, grid
@@ -35,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     options = parser.parse_args(given)
-    try:
+    with mistakes_told():
         written = write(options.out, shlex.join(["python", "-m", "s3prl_attention.benchmark", "ablation", *given]))
-    except (ValueError, OSError) as error:  # nothing to show, disk full or read-only
-        sys.exit(f"error: {error}")
     print("written: " + ", ".join(map(str, written)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..recipes.pretrain import read_log
 from .names import BASELINE
 from .plain import text
 from .row_times import Spread, row_times
-from .rows import Row
+from .rows import Row, task_names
 
 TASK_SETTINGS = ("task.", "data.splits", "data.num_folds")  # in which tables of one ablation may differ
 VALID, TRAIN = "valid_loss", "loss"  # as lines of a log call them
@@ -125,7 +124,7 @@ def _ablation(group: Sequence[Row], out: Path) -> Ablation | None:
             source = (row.cells[0]["upstream"] or {}).get("source_hash")
             members.setdefault(text([row.upstream, config.get("attention"), source]), []).append(row)
     step_s = _baseline_step_s([cell for row in group for cell in row.cells])
-    names = _task_names(group)
+    names = task_names(group)
     learners = [_learner(rows, names, step_s, out) for rows in members.values()]
     if not any(learner.valid for learner in learners):
         return None
@@ -142,13 +141,6 @@ def _ablation(group: Sequence[Row], out: Path) -> Ablation | None:
 def _order(learner: Learner) -> tuple[bool, bool, float, str]:
     last = mean_curve(learner.valid).losses[-1:] or (0.0,)
     return learner.upstream != BASELINE, not learner.valid, last[0], learner.label
-
-
-def _task_names(group: Sequence[Row]) -> dict[tuple[str, int], str]:
-    """What the tables of a group are called, by task and number: as the task, with the number where it has several."""
-    tables = sorted({(row.downstream, row.table) for row in group if row.score is not None})
-    times = Counter(task for task, _ in tables)
-    return {(task, table): task if times[task] == 1 else f"{task}, table {table + 1}" for task, table in tables}
 
 
 def _learner(

@@ -15,7 +15,7 @@ from .ablation_curves import Ablation, Learner, mean_curve
 from .cost_plot import spread
 from .names import BASELINE
 from .picture_files import picture_files
-from .plot import COLOURS, MARKERS
+from .plot import COLOURS, MARKERS, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,13 +144,14 @@ def _label_ends(axis: Axes, learners: Sequence[Learner], styles: Mapping[int, St
                   clip_on=False, zorder=1)  # fmt: skip
         axis.plot([mark], [height], transform=axis.transAxes, color=colour, marker=marker, markersize=3.5,
                   markeredgewidth=0, clip_on=False)  # fmt: skip
-        text = _wrapped(learner.label).replace("$", r"\$")
+        text = _wrapped(learner.label)
         axis.text(reach, height, text, transform=axis.transAxes, va="center", fontsize=SMALL, color="0.1",
                   linespacing=0.95)  # fmt: skip
 
 
 def _wrapped(label: str) -> str:
-    """A long label on two lines."""
+    """A label as it is drawn, a long one on two lines."""
+    label = plain(label)
     for divider in (" (", "["):
         name, found, rest = label.partition(divider)
         if len(label) > WRAPPED_FROM and found:
@@ -171,7 +172,7 @@ def _label_height(ablation: Ablation) -> float:
 
 def _text_width(drawn: Figure, text: str, renderer: RendererBase) -> float:
     """Inches of a label."""
-    drawn_text = drawn.text(0, 0, text.replace("$", r"\$"), fontsize=SMALL)
+    drawn_text = drawn.text(0, 0, text, fontsize=SMALL)
     width = drawn_text.get_window_extent(renderer).width / drawn.dpi
     drawn_text.remove()
     return width

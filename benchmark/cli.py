@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..upstream.registry import nearest
+from .command_line import INTERRUPTED
 from .names import is_override
 
 if TYPE_CHECKING:
     from .plan import Request
-
-INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

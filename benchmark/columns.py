@@ -193,6 +193,11 @@ def _ratio(spread: Spread | None) -> str:
     return f"{spread[0]:.2f} ({spread[1]:.2f}-{spread[2]:.2f})" if spread else "-"
 
 
+def no_minus_zero(text: str) -> str:
+    """A number without the minus that rounding has left before a zero."""
+    return text.removeprefix("-") if text.startswith("-") and float(text) == 0 else text
+
+
 def _first(spread: Spread | None) -> float | None:
     """The middle of a spread, which comes first."""
     return None if spread is None else spread[0]

@@ -19,6 +19,7 @@ import torch
 
 from ..upstream import names
 from ..upstream.encoder import EncoderOptions
+from .command_line import mistakes_told
 from .cost_case import rows_of
 from .cost_file import Audit, facts, missing_rows, open_audit, past_cells, read_audit, save_audit, with_cells
 from .cost_measure import measure_length
@@ -30,7 +31,6 @@ from .names import BASELINE
 logger = logging.getLogger(__name__)
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
-INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,17 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parse(given)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
+    with mistakes_told("interrupted: the same command goes on with what is missing"):
         if options.report:
             written = write_report(options.report, read_audit(options.report))
         else:
             command = shlex.join(["python", "-m", "s3prl_attention.benchmark.cost", *given])
             written = write_report(options.out, _measure(options, command))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on with what is missing", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except (ValueError, OSError) as error:  # wrong request, disk full or read-only
-        sys.exit(f"error: {error}")
     print("written: " + ", ".join(map(str, written)))
 
 

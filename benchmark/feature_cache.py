@@ -21,10 +21,9 @@ from pathlib import Path
 from ..downstream.feature_cache import part_folders, read_key, states_folder
 from ..recipes.corpora import FrameStore, near_names
 from ..recipes.corpora.cache_room import Entry, entries, in_use, limit, remove, told
+from .command_line import INTERRUPTED
 from .durations import parse
 from .names import is_override
-
-INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

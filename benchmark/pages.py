@@ -72,9 +72,8 @@ def markdown(
         page += ["Made by", "", *("    " + line for line in command.splitlines()), ""]
     if unfinished:
         page += [f"**{escape(unfinished)}**", ""]
-    for corpus, synthetic, note in data_notes(rows):
-        title = f"**{escape(corpus)} is synthetic data.**" if synthetic else f"{escape(corpus)}:"
-        page += [f"> {title} {escape(note)}", ""]
+    for about in data_notes(rows):
+        page += data_note(*about)
     if png:
         page += [f"![Scores against time]({png})", ""]
     if not rows:
@@ -141,6 +140,12 @@ def data_notes(rows: Sequence[Row]) -> list[tuple[str, bool, str]]:
     """What is said of each corpus: its name, whether it is synthetic, and a note."""
     found = ((row.corpus, data["synthetic"], data["note"]) for row in rows for data in sections(row.cells, "data"))
     return list(dict.fromkeys(found))
+
+
+def data_note(corpus: str, synthetic: bool, note: str) -> list[str]:
+    """That as a quotation, and the empty line that ends it."""
+    title = f"**{escape(corpus)} is synthetic data.**" if synthetic else f"{escape(corpus)}:"
+    return [f"> {title} {escape(note)}", ""]
 
 
 def one_line(text: object) -> str:

@@ -15,7 +15,7 @@ from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
 from .environment import describe
-from .names import BASELINE, MEL, attention_of, is_foreign, is_pretrained
+from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
 from .settings import Study, check_overrides, load_study
 from .stopwatch import timing_path
@@ -85,9 +85,6 @@ def make_plan(request: Request) -> Plan:
     """
     asked = [name for name in request.upstreams or UPSTREAMS.names() if name != MEL]
     upstreams = [parse(name).text if is_foreign(name) else name for name in asked]
-    for name in upstreams:
-        if is_pretrained(attention_of(name)):
-            UPSTREAMS.check(attention_of(name))
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
     check_overrides(upstreams, request.overrides)
     check_device(request.device)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette for the colour-blind, without its yellow (too light on white) and black (the reference lines).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "<", ">")
+STYLES = tuple(  # colours with markers, neighbours differing in both
+    (c, MARKERS[(i + shift) % len(MARKERS)]) for shift in range(len(MARKERS)) for i, c in enumerate(COLOURS)
+)
 BAR_COST = 20  # a label goes this many points further so as not to cross an interval
 LOG_FROM = 20  # a logarithmic time axis when the slowest takes over 20 times the fastest
 TITLE_LETTERS = 58  # what fits above a panel at full size; longer titles are set smaller
@@ -81,22 +84,19 @@ def figure(panels: Sequence[Panel], num_columns: int = 2) -> "Figure":
 
 
 def styles_in_turn() -> Iterator[tuple[str, str]]:
-    """Colours with markers, neighbours differing in both, from the start again after all combinations."""
-    shifts = range(len(MARKERS))
-    return itertools.cycle(
-        [(c, MARKERS[(i + shift) % len(MARKERS)]) for shift in shifts for i, c in enumerate(COLOURS)]
-    )
+    """``STYLES``, from the start again after all combinations."""
+    return itertools.cycle(STYLES)
 
 
 def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
-    title = _plain(panel.title)
+    title = plain(panel.title)
     axis.set_title(title, fontsize=10 * min(1.0, TITLE_LETTERS / max(1, len(title))), pad=20)
-    axis.set_xlabel(_plain(panel.x_label))
-    axis.set_ylabel(_plain(panel.y_label))
+    axis.set_xlabel(plain(panel.x_label))
+    axis.set_ylabel(plain(panel.y_label))
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     if not panel.points:
-        axis.text(0.5, 0.5, _plain(panel.if_empty), ha="center", va="center", transform=axis.transAxes, wrap=True)
+        axis.text(0.5, 0.5, plain(panel.if_empty), ha="center", va="center", transform=axis.transAxes, wrap=True)
         axis.set_xticks([])
         axis.set_yticks([])
         return
@@ -109,17 +109,17 @@ def _draw_panel(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]) 
     axis.set_ylim(low, high)
     for line, style in ((panel.dashed, "--"), (panel.dotted, ":")):
         if line and low <= line[1] <= high:
-            axis.axhline(line[1], linestyle=style, color="black", linewidth=1.1, zorder=1, label=_plain(line[0]))
+            axis.axhline(line[1], linestyle=style, color="black", linewidth=1.1, zorder=1, label=plain(line[0]))
         elif line:
             side = "below" if line[1] < low else "above"
-            axis.plot([], [], linestyle=style, color="black", label=_plain(f"{line[0]}, {side} this axis"))
+            axis.plot([], [], linestyle=style, color="black", label=plain(f"{line[0]}, {side} this axis"))
     if panel.dashed or panel.dotted:
         legend = axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
         legend.borderaxespad = 0.1
     times = [point.x for point in panel.points]
     if min(times) > 0 and max(times) > LOG_FROM * min(times):
         axis.set_xscale("log")
-        axis.set_xlabel(_plain(f"{panel.x_label}, logarithmic"))
+        axis.set_xlabel(plain(f"{panel.x_label}, logarithmic"))
         axis.set_xlim(min(times) / 1.6, max(times) * 1.6)
     else:
         axis.set_xlim(0, max(times) * 1.25 or 1)
@@ -145,7 +145,7 @@ def _label_points(axis: "Axes", panel: Panel, styles: dict[str, tuple[str, str]]
     inside = np.array([axis.get_window_extent(renderer).extents])
     markers, bars = _covered(axis, panel.points, scale)
     for point in sorted(panel.points, key=lambda point: -point.y):
-        text = axis.annotate(_plain(point.label), (point.x, point.y), (0, 0), textcoords="offset points", zorder=4)
+        text = axis.annotate(plain(point.label), (point.x, point.y), (0, 0), textcoords="offset points", zorder=4)
         text.set(fontsize=8, color="0.15", ha="center", va="center")
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
         size = text.get_window_extent(renderer)
@@ -189,6 +189,6 @@ def _shared_areas(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.clip(high - low, 0, None).prod(axis=2)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """``text`` on one line, without control characters and matplotlib's formula mode."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split()).replace("$", r"\$")

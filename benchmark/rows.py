@@ -1,5 +1,6 @@
 """Result cells to the rows of the leaderboard: what is averaged in a row, and which rows may be ranked together."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -96,6 +97,13 @@ def rows(cells: Sequence[dict]) -> list[Row]:
             table = [_row(group, number, settings, members) for group in members]
             found += sorted(_compared(table), key=_order)
     return found
+
+
+def task_names(rows: Iterable[Row]) -> dict[tuple[str, int], str]:
+    """What tables with a score are called, by task and number: as the task, with the number where it has several."""
+    tables = sorted({(row.downstream, row.table) for row in rows if row.score is not None})
+    times = Counter(task for task, _ in tables)
+    return {(task, table): task if times[task] == 1 else f"{task}, table {table + 1}" for task, table in tables}
 
 
 def by_table(rows: Iterable[Row]) -> list[list[Row]]:

@@ -8,6 +8,7 @@ from typing import Any
 from ..downstream.probe import ProbeSettings
 from ..recipes.config import Recipe, as_overrides, load_recipe, parse_overrides, sections
 from ..upstream.options import typed
+from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import parse
 from .names import BASELINE, attention_of, is_foreign, is_pretrained
 from .plain import flat
@@ -70,7 +71,7 @@ def load_study(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Stu
     """The checked configuration of one row; every mistake of a section is told at once. Rows that are equal have one
     name, however they were written."""
     upstream = parse(upstream).text if is_foreign(upstream) else upstream
-    encoder = attention_of(upstream) if is_pretrained(upstream) else BASELINE
+    encoder = UPSTREAMS.check(attention_of(upstream)) if is_pretrained(attention_of(upstream)) else BASELINE
     general = parse_overrides(overrides).get("attention", {})
     if encoder == BASELINE:  # these have no attention options, and some come along whether asked for or not
         overrides = [text for text in overrides if text.partition("=")[0].removeprefix("attention.") not in general]

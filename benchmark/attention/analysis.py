@@ -20,13 +20,14 @@ COMPONENTS = 10
 
 def heads(collected: Collected) -> list[dict[str, Any]]:
     """A row for every head: layer and head from 1, its case by its mean map, and its measures."""
+    explained, by_offset = collected.explained, collected.explained_by_offset
     rows = []
     for place, layer in enumerate(collected.layers):
         for head in range(collected.mean.shape[1]):
             at = place, head
             numbers = {
-                "explained": collected.explained[at],
-                "explained_by_offset": collected.explained_by_offset[at],
+                "explained": explained[at],
+                "explained_by_offset": by_offset[at],
                 "globalness": collected.globalness[at],
                 "verticality": collected.verticality[at],
                 "diagonality": -collected.distance[at] / collected.mean.shape[-1],

@@ -1,7 +1,8 @@
 """What the commands on a trained checkpoint share: their arguments, and the speech that the checkpoint was made of."""
 
 import argparse
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ...recipes.config import as_overrides, load_recipe, presets
 from ...recipes.corpora import Corpus
 from ...recipes.lineage import named_corpus, pretrain_part
 from ...recipes.pretrain import check_device
+from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import load_checkpoint
 
 PRESET = "demo"
@@ -27,11 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser, utterances: int) -> None:
     parser.add_argument("--device", default="cpu")
 
 
-def refuse_overrides(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """End with the usage when an override is not one of the data."""
+def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What was asked for, with the process made ready to work; ends with the usage when an override is not one of the
+    data."""
+    options = parser.parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_freed_memory()
     wrong = [text for text in options.overrides if not text.startswith("data.")]
     if wrong:
         parser.error(f"{wrong[0]!r}: only data.option=value has a meaning here, the checkpoint has all else")
+    return options
 
 
 def pretraining_speech(options: argparse.Namespace) -> Corpus:

@@ -4,7 +4,6 @@ Legend: B crops, T stacked frames of a crop, C input dim, P places (layers where
 """
 
 import copy
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +17,8 @@ from ...recipes.batches import log_mel_store
 from ...recipes.corpora import Corpus, Utterance
 from ...upstream.expert import UpstreamExpert
 from ...upstream.features import stack_frames
+from ..scattered import scattered
+from .mean_maps import check_has_maps
 from .metrics import by_offset, distance, globalness, mass, spread, verticality
 
 BATCH = 8
@@ -91,6 +92,7 @@ def collect(expert: UpstreamExpert, crops: Iterable[Crop], samples: int = 0) -> 
     Raises:
         ValueError: for an upstream without maps, or fewer than 8 crops.
     """
+    check_has_maps(expert)
     layers = places(expert)
     sums = _Sums(samples)
     for batch in _batches(crops):
@@ -115,15 +117,13 @@ def maps_of(expert: UpstreamExpert, frames: Tensor, layers: Sequence[int]) -> Te
     """The maps (B, P, H, T, T) of crops (B, T, C) at some layers.
 
     Raises:
-        ValueError: for an upstream that has no maps.
+        ValueError: when what the attention calls its maps are none.
     """
     encoder = expert.encoder.eval()
     states = encoder(frames.to(encoder.input.weight.device), None)
     found = []
     for layer in layers:
         attention: Any = encoder.layers[(layer - 1) % len(encoder.layers)].get_submodule("attention")
-        if not hasattr(attention, "weights"):
-            raise ValueError(f"the attention of {expert.name} has no maps: name an upstream with `weights`")
         maps = attention.weights(states[layer - 1], None)
         if not torch.allclose(maps.sum(-1), torch.ones((), device=maps.device), atol=1e-3):
             raise ValueError(f"{expert.name} has rows of attention that do not sum to 1: it has no maps to analyse")
@@ -201,7 +201,7 @@ def utterances_for(corpus: Corpus, num_frames: int, stack: int, most: int) -> li
             f"{corpus.name} has {len(long)} utterances of {num_frames} stacked frames ({num_frames * stack / 100:g} s) "
             f"or more, and maps need {FEWEST}: choose shorter crops with --frames"
         )
-    return sorted(long, key=lambda u: hashlib.sha256(u.id.encode()).digest())[:most]
+    return scattered(long)[:most]
 
 
 def crops(

@@ -9,7 +9,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,16 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from ...recipes.config import as_overrides, presets
-from ...recipes.corpora import Corpus
+from ...recipes.corpora import Corpus, Utterance
 from ...recipes.corpora.cache import replace_file
 from ...recipes.pretrain import check_device
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
+from ..command_line import mistakes_told
 from ..names import BASELINE, is_override, is_pretrained
-from ..prepare import Speech, frozen_upstream, load_speech
+from ..prepare import frozen_upstream, load_speech
+from ..report.attention import FILE, FOLDER, SCHEMA
 from ..result_files import safe_name
 from ..settings import Study, load_study
 from . import page, pictures
@@ -33,35 +35,42 @@ from .analysis import add_turns, by_layer, heads, how_many_cases, projected
 from .cases import CASES, FEWEST_FRAMES
 from .collect import FEWEST, Collected, Crop, collect, crops, turns, utterances_for
 
-SCHEMA = 1
 FRAMES, CROPS, SAMPLES = 128, 256, 16
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """``frames`` of a crop, at most so many ``crops``, of which ``samples`` are kept one by one."""
-
-    frames: int
-    crops: int
-    samples: int
-
-
 def analyse(
-    study: Study, speech: Speech, expert: UpstreamExpert, seed: int, folder: Path, sizes: Sizes, command: str
+    study: Study,
+    corpus: Corpus,
+    utterances: Sequence[Utterance],
+    expert: UpstreamExpert,
+    seed: int,
+    folder: Path,
+    frames: int,
+    samples: int,
+    command: str,
 ) -> dict[str, Any]:
     """Analyse one trained upstream and write ``analysis.json``, ``maps.safetensors``, ``attention.md`` and pictures to
     ``folder``; what is in the json is returned.
 
+    Args:
+        study: of the upstream.
+        corpus: on which it was pre-trained.
+        utterances: of which a crop each is looked at, from ``utterances_for``.
+        expert: the trained upstream.
+        seed: of its pre-training.
+        folder: where to write.
+        frames: stacked frames of a crop.
+        samples: crops whose maps are kept one by one, to be projected.
+        command: for the page.
+
     Raises:
-        ValueError: when the corpus has too few utterances of the length of a crop, or the upstream has no maps.
+        ValueError: when the upstream has no maps.
     """
-    corpus, stack = speech.pretraining, expert.options.stack
-    utterances = utterances_for(corpus, sizes.frames, stack, sizes.crops)
-    bar = tqdm(crops(expert, corpus, utterances, sizes.frames), f"maps of {study.label}", len(utterances), disable=None)
-    collected = collect(expert, bar, sizes.samples)
+    bar = tqdm(crops(expert, corpus, utterances, frames), f"maps of {study.label}", len(utterances), disable=None)
+    collected = collect(expert, bar, samples)
     table = heads(collected)
-    spliced = _turns(expert, corpus, sizes)
+    spliced = _turns(expert, corpus, utterances, frames)
     if spliced is not None:
         add_turns(table, spliced)
     logger.info("%s: projecting %d heads", study.label, len(table))
@@ -79,8 +88,8 @@ def analyse(
         "steps": study.recipe.pretrain.steps,
         "model": asdict(expert.options),
         "command": command,
-        "frames": sizes.frames,
-        "frame_s": stack / 100,
+        "frames": frames,
+        "frame_s": expert.options.stack / 100,
         "utterances": len(collected.ids),
         "layers": collected.layers,
         "heads": collected.mean.shape[1],
@@ -92,19 +101,18 @@ def analyse(
     }
     found["pictures"] = _draw(found, collected, expert, seed, folder)
     with replace_file(folder / "maps.safetensors") as temporary:
-        about = {"upstream": study.label, "corpus": corpus.name, "frames": str(sizes.frames)}
+        about = {"upstream": study.label, "corpus": corpus.name, "frames": str(frames)}
         save_file({"mean": collected.mean.float()}, temporary, metadata=about)
-    for name, text in (("attention.md", page.markdown(found)), ("analysis.json", json.dumps(found, indent=1))):
+    for name, text in (("attention.md", page.markdown(found)), (FILE, json.dumps(found, indent=1))):
         with replace_file(folder / name) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
     return found
 
 
-def _turns(expert: UpstreamExpert, corpus: Corpus, sizes: Sizes) -> Collected | None:
+def _turns(expert: UpstreamExpert, corpus: Corpus, utterances: Sequence[Utterance], frames: int) -> Collected | None:
     """Maps of crops that two speakers share; None where too few pairs of speakers can be found."""
-    utterances = utterances_for(corpus, sizes.frames, expert.options.stack, sizes.crops)
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
-    pairs = list(turns(crops(expert, corpus, utterances, sizes.frames), speakers))
+    pairs = list(turns(crops(expert, corpus, utterances, frames), speakers))
     return collect(expert, pairs) if len(pairs) >= FEWEST else None
 
 
@@ -182,26 +190,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark", "attention", *given])
-    try:
+    with mistakes_told():
         _check(options)
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + overrides
         studies = [load_study(name, options.preset, overrides) for name in options.upstream]
         speech = load_speech(studies[0].recipe.data)
-        sizes = Sizes(frames=options.frames, crops=options.crops, samples=options.samples)
+        corpus, frames = speech.pretraining, options.frames
         for study in studies:
-            _check_frames(sizes.frames, study)
-            utterances_for(speech.pretraining, sizes.frames, study.recipe.model.stack, sizes.crops)
-        for study in studies:
+            _check_frames(frames, study)
+        chosen = [utterances_for(corpus, frames, study.recipe.model.stack, options.crops) for study in studies]
+        for study, utterances in zip(studies, chosen, strict=True):
             expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)
             assert isinstance(expert, UpstreamExpert)
-            where = options.out / "attention" / speech.pretraining.name / options.preset
+            where = options.out / FOLDER / corpus.name / options.preset
             folder = where / f"{safe_name(study.label)}--seed{options.seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            found = analyse(study, speech, expert.to(options.device), options.seed, folder, sizes, command)
+            found = analyse(
+                study, corpus, utterances, expert.to(options.device), options.seed, folder, frames, options.samples,
+                command,
+            )  # fmt: skip
             print(page.terminal(found))
             print(f"written: {folder / 'attention.md'}\n")
-    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
-        sys.exit(f"error: {error}")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -19,12 +19,12 @@ import yaml
 from torch import Tensor
 
 from ...recipes.corpora import Corpus
-from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
 from ...upstream.maps_file import fingerprint
+from ..command_line import mistakes_told
 from ..result_files import write_atomically
-from .checkpoint_speech import add_arguments, pretraining_speech, refuse_overrides
-from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source, write_maps
+from .checkpoint_speech import add_arguments, pretraining_speech, read_options
+from .mean_maps import UTTERANCES, about, chosen, load_with_maps, mean_maps_over, source, write_maps
 from .pictures import NORMAL, gallery, save
 from .prototypes import MADE, RANDOM, Prototype, dealt, describe_all, prototypes
 
@@ -71,13 +71,12 @@ def derive(
         )
     if what not in WHAT:
         raise ValueError(f"a set is made of {' or '.join(WHAT)}, not of {what!r}")
-    if most < 1:
-        raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
     expert = load_with_maps(checkpoint)
     ids = chosen(expert, corpus, most)
     logger.info("mean maps of %s over %d utterances", expert.name, len(ids))
     means = mean_maps_over(expert, corpus, ids, device)
-    reached = means[..., : _longest(expert, corpus, ids), : _longest(expert, corpus, ids)]
+    longest, weights = _longest(expert, corpus, ids), source(checkpoint)
+    reached = means[..., :longest, :longest]
     told: dict[str, Any]
     if what == MEANS:
         maps, told = means, {"heads": _heads(reached)}
@@ -86,8 +85,7 @@ def derive(
         found = prototypes(reached)
         maps = dealt(found, num_layers, num_heads, num_frames, seed)
         told = {"dealing": DEALING, "heads": _dealt_heads(found, num_heads, seed)}
-    about = {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": source(checkpoint)}
-    write_maps(path, maps, {**about, "what": what})
+    write_maps(path, maps, {**about(expert, corpus, ids, weights), "what": what})
     told_of: dict[str, Any] = {
         "schema": SCHEMA,
         "what": what,
@@ -95,11 +93,11 @@ def derive(
         "maps": {"file": path.name, "sha256": fingerprint(path), "shape": list(maps.shape)},
         "made_of": {
             "upstream": expert.name,
-            "weights": source(checkpoint),
+            "weights": weights,
             "corpus": corpus.name,
             "data": corpus.speech_fingerprint,
             "utterances": len(ids),
-            "frames": reached.shape[-1],
+            "frames": longest,
         },
         **told,
     }
@@ -165,13 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=int, help=f"{what} of a set of prototypes (default: the checkpoint's)")
     parser.add_argument("--seed", type=int, default=0, help="of the random maps (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the file to write, NAME.safetensors")
-    options = parser.parse_intermixed_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_freed_memory()
-    refuse_overrides(parser, options)
+    options = read_options(parser, given)
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark.attention.derive", *given])
     asked = (options.layers, options.heads, options.max_frames)
-    try:
+    with mistakes_told():
         if options.what == MEANS and any(size is not None for size in asked):
             raise ValueError("mean maps have the sizes of their model: leave out --layers, --heads and --max-frames")
         if any(size is not None and size < 1 for size in asked):
@@ -188,8 +183,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.device,
             command,
         )
-    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
-        sys.exit(f"error: {error}")
     for path in written:
         print(f"written: {path}")
 

@@ -24,11 +24,12 @@ from ...recipes.config import PretrainConfig
 from ...recipes.corpora import Corpus
 from ...recipes.corpora.cache import replace_file
 from ...upstream import load
-from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import WEIGHTS, load_checkpoint
 from ...upstream.expert import UpstreamExpert
 from ...upstream.maps_file import TENSOR
-from .checkpoint_speech import add_arguments, pretraining_speech, refuse_overrides
+from ..command_line import mistakes_told
+from ..scattered import scattered
+from .checkpoint_speech import add_arguments, pretraining_speech, read_options
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,16 @@ def write_mean_maps(checkpoint: Path, corpus: Corpus, path: Path, most: int = UT
     Raises:
         ValueError: when the checkpoint cannot be used or ``most`` is below 1.
     """
-    if most < 1:
-        raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
     expert = load_with_maps(checkpoint)
     ids = chosen(expert, corpus, most)
     logger.info("mean maps of %s over %d utterances -> %s", expert.name, len(ids), path)
     maps = mean_maps_over(expert, corpus, ids, device)
-    about = {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": source(checkpoint)}
-    return write_maps(path, maps, about)
+    return write_maps(path, maps, about(expert, corpus, ids, source(checkpoint)))
+
+
+def about(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str], weights: str) -> dict[str, str]:
+    """What a file of maps says of its making; ``weights`` is from ``source``."""
+    return {"upstream": expert.name, "corpus": corpus.name, "utterances": str(len(ids)), "source": weights}
 
 
 def load_with_maps(checkpoint: Path) -> UpstreamExpert:
@@ -57,11 +60,16 @@ def load_with_maps(checkpoint: Path) -> UpstreamExpert:
     name = str(load_checkpoint(checkpoint)[0].get("upstream"))
     expert = load(name, ckpt=checkpoint).eval()
     assert isinstance(expert, UpstreamExpert)
+    check_has_maps(expert)
+    return expert
+
+
+def check_has_maps(expert: UpstreamExpert) -> None:
+    """Raises ``ValueError`` for an attention without ``weights``, as that of another package may be."""
     if not all(hasattr(layer.attention, "weights") for layer in expert.encoder.layers):
         raise ValueError(
-            f"the attention of {name} has no maps: choose an upstream with `weights`, as self_attention has"
+            f"the attention of {expert.name} has no maps: choose an upstream with `weights`, as self_attention has"
         )
-    return expert
 
 
 def mean_maps_over(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str], device: str = "cpu") -> Tensor:
@@ -110,13 +118,15 @@ def mean_maps(expert: UpstreamExpert, frames: Iterable[Tensor]) -> Tensor:
 
 
 def chosen(expert: UpstreamExpert, corpus: Corpus, most: int) -> list[str]:
-    """At most ``most`` ids of utterances that fill ``max_frames``, else of any, always the same."""
+    """At most ``most`` ids of utterances that fill ``max_frames``, else of any, always the same; raises ``ValueError``
+    when ``most`` is below 1."""
+    if most < 1:
+        raise ValueError(f"maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
     stack, longest = expert.options.stack, expert.options.max_frames
-    full = [u.id for u in corpus.utterances if -(-u.num_frames // stack) >= longest]
+    full = [u for u in corpus.utterances if -(-u.num_frames // stack) >= longest]
     if not full:
         logger.warning("no utterance has %d stacked frames: shorter ones count as far as they go", longest)
-    ids = full or [u.id for u in corpus.utterances]
-    return sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:most]
+    return [u.id for u in scattered(full or corpus.utterances)[:most]]
 
 
 def crops(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str]) -> Iterator[Tensor]:
@@ -136,15 +146,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add_arguments(parser, UTTERANCES)
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    options = parser.parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_freed_memory()
-    refuse_overrides(parser, options)
-    try:
+    options = read_options(parser, sys.argv[1:] if arguments is None else arguments)
+    with mistakes_told():
         part = pretraining_speech(options)
         path = write_mean_maps(options.checkpoint, part, options.out, options.utterances, options.device)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     print(f"written: {path}")
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from ..columns import no_minus_zero
+from ..pages import escape, grid
+
 MEASURES = (  # key of the table, heading, digits, factor
     ("near", "near", 2, 1),
     ("sided", "sided", 2, 1),
@@ -42,24 +45,23 @@ def markdown(found: Mapping[str, Any]) -> str:
     table = found["table"]
     kind = "synthetic speech" if found["synthetic"] else "real speech"
     lines = [
-        f"# Attention of {found['upstream']}",
+        f"# Attention of {escape(found['upstream'])}",
         "",
-        f"{found['title']}, preset {found['preset']} ({found['steps']} steps), seed {found['seed']}, pre-trained on "
-        f"{found['corpus']} ({kind}). Means over {found['utterances']} crops of {found['frames']} frames "
-        f"({found['frames'] * found['frame_s']:.2f} s), one an utterance.",
+        f"{escape(found['title'])}, preset {found['preset']} ({found['steps']} steps), seed {found['seed']}, "
+        f"pre-trained on {escape(found['corpus'])} ({kind}). Means over {found['utterances']} crops of "
+        f"{found['frames']} frames ({found['frames'] * found['frame_s']:.2f} s), one an utterance.",
         "",
         "    " + found["command"],
         "",
         "## Cases",
         "",
-        *_table(["layer", *found["cases"]["names"]], _counts(found)),
-        "",
-        *[f"- {note}" for note in found["notes"]],
+        *grid(_counts(found)),
+        *[f"- {escape(note)}" for note in found["notes"]],
         "",
     ]
     for picture in found["pictures"]:
         lines += [f"## {picture['title']}", "", f"![{picture['alt']}]({picture['file']})", ""]
-    lines += ["## Layer by layer", "", *_table(*_layers(found)), "", "## Head by head", "", *_table(*_heads(table)), ""]
+    lines += ["## Layer by layer", "", *grid(_layers(found)), "## Head by head", "", *grid(_heads(table))]
     return "\n".join([*lines, "## How to read it", "", *[f"- {line}" for line in READING]])
 
 
@@ -80,7 +82,8 @@ def _counts(found: Mapping[str, Any]) -> list[list[str]]:
     rows = found["cases"]["by_layer"]
     total = [sum(column) for column in zip(*rows, strict=True)]
     names = [str(layer) for layer in found["layers"]]
-    lines = [[name, *map(str, row)] for name, row in zip(names, rows, strict=True)]
+    lines = [["layer", *found["cases"]["names"]]]
+    lines += [[name, *map(str, row)] for name, row in zip(names, rows, strict=True)]
     return lines if len(rows) == 1 else [*lines, ["all", *map(str, total)]]
 
 
@@ -88,20 +91,20 @@ def _measured(table: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int, i
     return [measure for measure in MEASURES if any(row.get(measure[0]) is not None for row in table)]
 
 
-def _layers(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _layers(found: Mapping[str, Any]) -> list[list[str]]:
     """Means over the heads of each layer, and what even attention has."""
     table, measures = found["table"], _measured(found["table"])
-    lines = []
+    lines = [["layer", *(title for _, title, _, _ in measures)]]
     for layer in found["layers"]:
         rows = [row for row in table if row["layer"] == layer]
         lines.append([str(layer), *(_text([row[key] for row in rows], *how) for key, _, *how in measures)])
     if found["chance"]:
         chances = {f"same_{mark}": share for mark, share in found["chance"].items()}
         lines.append(["chance", *(_text([chances.get(key)], *how) for key, _, *how in measures)])
-    return ["layer", *(title for _, title, _, _ in measures)], lines
+    return lines
 
 
-def _heads(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _heads(table: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     measures = _measured(table)
     lines = [
         [
@@ -110,17 +113,9 @@ def _heads(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
         ]
         for row in table
     ]  # fmt: skip
-    return ["head", "case", "detail", *(title for _, title, _, _ in measures)], lines
+    return [["head", "case", "detail", *(title for _, title, _, _ in measures)], *lines]
 
 
 def _text(values: Sequence[float | None], digits: int, factor: int) -> str:
     known = [value for value in values if value is not None]
-    return f"{round(factor * mean(known), digits) + 0.0:.{digits}f}" if known else "-"  # + 0.0: no -0
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(titles)} |",
-        "|" + "|".join(" --- " for _ in titles) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+    return no_minus_zero(f"{factor * mean(known):.{digits}f}") if known else "-"

@@ -53,8 +53,9 @@ def gallery(maps: Tensor, table: Sequence[Mapping[str, Any]]) -> Figure:
     axes = drawn.subplots(rows, across, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
+    layers = sorted({row["layer"] for row in table})
     for row in table:
-        place = sorted({each["layer"] for each in table}).index(row["layer"])
+        place = layers.index(row["layer"])
         number = row["head"] - 1
         axis = axes[place * rows_of_layer + number // across, number % across]
         axis.set_axis_on()
@@ -62,7 +63,7 @@ def gallery(maps: Tensor, table: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set_title(f"{row['head']}  {row['detail']}", fontsize=SMALL, pad=2, color=COLOUR_OF[row["case"]])
         if number == 0:
             axis.set_ylabel(f"layer {row['layer']}", fontsize=NORMAL)
-    _legend(drawn, [case for case in CASES if any(row["case"] == case for row in table)])
+    _legend(drawn, table)
     return drawn
 
 
@@ -120,8 +121,7 @@ def projections(projected: Mapping[str, Any], table: Sequence[Mapping[str, Any]]
         left.set_title(f"PCA, {name}", fontsize=NORMAL)
         middle.set_title(f"t-SNE, {name}", fontsize=NORMAL)
         _silhouettes(right, found["silhouettes"])
-    present = [case for case in CASES if any(row["case"] == case for row in table)]
-    _legend(drawn, present, sorted({row["layer"] for row in table}))
+    _legend(drawn, table, sorted({row["layer"] for row in table}))
     return drawn
 
 
@@ -177,13 +177,16 @@ def dependence(table: Sequence[Mapping[str, Any]]) -> Figure:
     axis.tick_params(labelsize=SMALL)
     axis.grid(axis="y", alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    _legend(drawn, [case for case in CASES if any(row["case"] == case for row in table)])
+    _legend(drawn, table)
     return drawn
 
 
-def _legend(drawn: Figure, cases: Sequence[str], layers: Sequence[int] = ()) -> None:
+def _legend(drawn: Figure, table: Sequence[Mapping[str, Any]], layers: Sequence[int] = ()) -> None:
+    """The cases that the heads of a table have, and the markers of layers."""
     from matplotlib.lines import Line2D
 
+    present = {row["case"] for row in table}
+    cases = [case for case in CASES if case in present]
     handles = [
         Line2D([], [], linestyle="", marker="s", markersize=5, color=COLOUR_OF[case], label=case) for case in cases
     ]

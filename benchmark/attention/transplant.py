@@ -28,13 +28,13 @@ from ...recipes.corpora import Corpus
 from ...recipes.objective import ReconstructionHead
 from ...recipes.pretrain import _validation as validation_batches  # a new name there would make every cell stale
 from ...recipes.pretrain import validate
-from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import load_checkpoint, part, restore
 from ...upstream.expert import UpstreamExpert
 from ...upstream.options import typed
+from ..command_line import mistakes_told
 from ..environment import describe
 from ..statistics import draw_clusters, paired_interval
-from .checkpoint_speech import add_arguments, pretraining_speech, recipe_of, refuse_overrides
+from .checkpoint_speech import add_arguments, pretraining_speech, read_options, recipe_of
 from .given_maps import GivenMaps, check_rebuilt, constant
 from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source
 from .transplant_report import write_report
@@ -48,11 +48,13 @@ SCHEMA = 1
 class Trained:
     """A pre-trained upstream with the head that reconstructs frames, and the utterances of its pre-training.
 
-    ``config`` is that of the pre-training, ``notes`` say where it had to be guessed or does not fit.
+    ``saved`` is the configuration in the checkpoint, ``config`` that of the pre-training, ``notes`` say where it had to
+    be guessed or does not fit.
     """
 
     expert: UpstreamExpert
     head: ReconstructionHead
+    saved: dict[str, Any]
     config: PretrainConfig
     train_ids: list[str]
     valid_ids: list[str]
@@ -82,7 +84,7 @@ def load_trained(checkpoint: Path, corpus: Corpus) -> Trained:
             f"been heard in training, or come from elsewhere."
         )
     train_ids, valid_ids = hold_out([u.id for u in corpus.utterances], config.valid_share, config.valid_utterances)
-    return Trained(expert, head, config, train_ids, valid_ids, tuple(notes))
+    return Trained(expert, head, saved, config, train_ids, valid_ids, tuple(notes))
 
 
 def held_out(trained: Trained, corpus: Corpus) -> list[Batch]:
@@ -192,8 +194,6 @@ def _check(expert: UpstreamExpert, given: Sequence[GivenMaps], utterance: Batch)
 
 def measure(checkpoint: Path, corpus: Corpus, most: int, device: str, command: str) -> dict[str, Any]:
     """Everything that ``transplant.json`` holds; raises ``ValueError`` for a checkpoint that cannot be used."""
-    if most < 1:
-        raise ValueError(f"mean maps need at least 1 utterance, got {most}: the default is {UTTERANCES}")
     trained = load_trained(checkpoint, corpus)
     expert, name = trained.expert, trained.expert.name
     training = set(trained.train_ids)
@@ -202,15 +202,14 @@ def measure(checkpoint: Path, corpus: Corpus, most: int, device: str, command: s
     logger.info("mean maps of %s over %d utterances, losses over %d held out", name, len(ids), len(trained.valid_ids))
     means = mean_maps_over(expert, corpus, ids, device)
     utterances = held_out(trained, corpus)
-    saved = load_checkpoint(checkpoint)[0]
     return {
         "schema": SCHEMA,
         "upstream": name,
         "title": expert.entry.info.title,
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
-        "preset": recipe_of(saved).get("preset"),
-        "seed": (saved.get("lineage") or {}).get("seed"),
+        "preset": recipe_of(trained.saved).get("preset"),
+        "seed": (trained.saved.get("lineage") or {}).get("seed"),
         "command": command,
         "checkpoint": source(checkpoint),
         "options": {**asdict(expert.options), **asdict(expert.own_options)},
@@ -245,18 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     add_arguments(parser, UTTERANCES)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
-    options = parser.parse_intermixed_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    keep_freed_memory()
-    refuse_overrides(parser, options)
+    options = read_options(parser, given)
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark.attention.transplant", *given])
-    try:
+    with mistakes_told():
         corpus = pretraining_speech(options)
         written = write_report(
             options.out, measure(options.checkpoint, corpus, options.utterances, options.device, command)
         )
-    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
-        sys.exit(f"error: {error}")
     for path in written:
         print(f"written: {path}")
 

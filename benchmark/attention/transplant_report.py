@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..pages import escape
+from ..columns import no_minus_zero
+from ..pages import escape, grid
 from ..result_files import write_atomically
 from .pictures import COLUMN_IN, NORMAL, SMALL, save
 
@@ -58,7 +59,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     layers = [(f"layer {line['layer']}", line) for line in loss["layers"]]
     page += _table(["replaced"], [([name], line) for name, line in [("all heads", loss["all"]), *layers]], KINDS)
     heads = [([str(line["layer"]), str(line["head"])], line) for line in loss["heads"]]
-    page += ["", "## One head", "", *_table(["layer", "head"], heads, ["mean"]), ""]
+    page += ["## One head", "", *_table(["layer", "head"], heads, ["mean"])]
     return "\n".join(page)
 
 
@@ -95,7 +96,7 @@ def _table(titles: Sequence[str], lines: Sequence[tuple[list[str], Any]], interv
         ]
         for names, line in lines
     ]
-    return [f"| {' | '.join(row)} |" for row in (shown, ["---:"] * len(shown), *rows)]
+    return grid([shown, *rows])
 
 
 def _interval(value: Sequence[float]) -> str:
@@ -103,8 +104,7 @@ def _interval(value: Sequence[float]) -> str:
 
 
 def _signed(value: float) -> str:
-    text = f"{value:+.4f}"
-    return "0.0000" if text == "-0.0000" else text
+    return no_minus_zero(f"{value:+.4f}")
 
 
 def figure(found: Mapping[str, Any]) -> "Figure":

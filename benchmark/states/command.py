@@ -18,12 +18,13 @@ from ...recipes.pretrain import check_device
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.plugins import UPSTREAMS
 from ...upstream.s3prl_upstreams import check, parse
-from ..names import BASELINE, MEL, attention_of, is_foreign, is_override, is_pretrained
+from ..command_line import mistakes_told
+from ..names import BASELINE, MEL, is_foreign, is_override, is_pretrained
+from ..plot import STYLES
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..result_files import safe_name
 from ..settings import Study, check_overrides, load_study
 from .page import write
-from .picture import STYLES
 from .sample import Sample, phone_sample, speaker_sample
 from .trained import checkpoint, frozen, how_to_train
 from .view import View, view
@@ -31,7 +32,6 @@ from .view import View, view
 logger = logging.getLogger(__name__)
 
 SPEAKERS = 10
-INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,12 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory()
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark", "states", *given])
-    try:
+    with mistakes_told():
         written = run(options, overrides, command)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except (ValueError, OSError) as error:  # wrong request; disk full or read-only
-        sys.exit(f"error: {error}")
     print("written: " + ", ".join(map(str, written)))
 
 
@@ -87,9 +83,6 @@ def _studies(options: argparse.Namespace, overrides: Sequence[str], speech: Spee
     """Those asked for, or all that ``out`` has; each has what it needs."""
     known = dict.fromkeys([MEL, BASELINE, *UPSTREAMS.names()])
     asked = [parse(name).text if is_foreign(name) else name for name in options.upstream]
-    for name in asked:
-        if is_pretrained(attention_of(name)):
-            UPSTREAMS.check(attention_of(name))
     check_overrides(asked or list(known), overrides)
     found = [load_study(name, options.preset, overrides) for name in asked or known]
     studies = list({study.upstream: study for study in found}.values())  # equal rows, however written, are one

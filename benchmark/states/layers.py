@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..command_line import mistakes_told
 from ..names import BASELINE, attention_of
 from ..result_files import read_cells, safe_name
-from ..rows import Row, by_table, rows
+from ..rows import Row, by_table, rows, task_names
 from ..seeds import sort_seeds
 
 
@@ -50,11 +51,9 @@ class Panel:
 def panels(found: Sequence[Row]) -> list[Panel]:
     """The tables of a corpus and preset that hold a score, in the order of the leaderboard."""
     tables = [table for table in by_table(found) if any(row.score is not None for row in table)]
-    counts = [table[0].downstream for table in tables]
-    panels = []
+    names, panels = task_names(found), []
     for table in tables:
-        several = counts.count(table[0].downstream) > 1
-        title = f"{table[0].downstream}, table {table[0].table + 1}" if several else table[0].downstream
+        title = names[table[0].downstream, table[0].table]
         weights = [_weights(row) for row in table if row.score is not None]
         weights.sort(key=lambda row: (attention_of(row.label.partition(" ")[0]) != BASELINE, row.label))
         shown = tuple(row for row in weights if len(row.mean) > 1)
@@ -108,10 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     out = parser.parse_args(given).out
-    try:
+    with mistakes_told():
         written, problems = run(out, shlex.join(["python", "-m", "s3prl_attention.benchmark", "layers", *given]))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     for problem in problems:
         print(problem, file=sys.stderr)
     print("written: " + ", ".join(map(str, written)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..pages import escape, grid
 from ..picture_files import picture_files
+from ..plot import plain
 from ..result_files import write_atomically
 from .layers import Panel, Weights
 from .picture import POINTS, WIDTH
@@ -103,12 +104,12 @@ def _heat_map(axis: Axes, panel: Panel, labels: Sequence[str], highest: float, f
         if few and np.isfinite(weight):
             colour = "white" if weight > 0.6 * highest else "black"
             axis.text(state, place, f"{weight:.2f}", color=colour, fontsize=POINTS, ha="center", va="center")
-    axis.set_title(panel.title.replace("$", r"\$"), fontsize=POINTS + 1, pad=3)
+    axis.set_title(plain(panel.title), fontsize=POINTS + 1, pad=3)
     shown = range(0, num_states, -(-num_states // MOST_TEXTS))
     axis.set_xticks(shown, ["input" if few else "in", *map(str, shown[1:])], fontsize=POINTS)
     axis.set_yticks(range(len(labels)) if first else [])
     if first:
-        axis.set_yticklabels([label.replace("$", r"\$") for label in labels], fontsize=POINTS)
+        axis.set_yticklabels(list(map(plain, labels)), fontsize=POINTS)
     axis.tick_params(length=0, pad=2)
     for line in np.arange(0.5, len(labels) - 1):
         axis.axhline(line, color="white", linewidth=0.8)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...recipes.corpora import Corpus
 from ..columns import percent
-from ..pages import escape, grid
+from ..pages import data_note, escape, grid
 from ..projection import default_perplexity
 from ..result_files import write_atomically
 from .measures import Share
@@ -38,7 +38,15 @@ def write(
     title = f"Hidden states by {kinds}: {corpus.name}, preset {preset}, seed {seed}"
     notes = _notes(samples, corpus)
     pngs = [name for name in pictures if name.endswith(".png")]
-    page = ["# " + escape(title), "", "Made by", "", f"    {command}", "", *_data(corpus)]
+    page = [
+        "# " + escape(title),
+        "",
+        "Made by",
+        "",
+        f"    {command}",
+        "",
+        *data_note(corpus.name, corpus.synthetic, corpus.note),
+    ]
     alt = "; ".join(ALT[name] for name in samples)
     page += [f"[![PCA and t-SNE of hidden states: {alt}]({png})]({Path(png).with_suffix('.svg')})\n" for png in pngs]
     for name, sample in samples.items():
@@ -51,11 +59,6 @@ def write(
     for file, written in content.items():
         write_atomically(folder / file, written)
     return [folder / file for file in content]
-
-
-def _data(corpus: Corpus) -> list[str]:
-    name = f"**{escape(corpus.name)} is synthetic data.**" if corpus.synthetic else f"{escape(corpus.name)}:"
-    return [f"> {name} {escape(corpus.note)}", ""]
 
 
 def _table(name: str, views: Sequence[View]) -> list[str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..columns import percent
+from ..columns import no_minus_zero, percent
 from ..picture_files import picture_files
-from ..plot import COLOURS, MARKERS
+from ..plot import COLOURS, STYLES, plain
 from .phone_classes import BROAD_CLASSES, OTHER, broad_class
 from .sample import Sample
 from .view import Numbers, View
@@ -25,7 +25,6 @@ ROWS = 5  # upstreams in one picture
 POINTS = 7.0  # size of text
 NAME_LETTERS = 27  # of an upstream with its state that fit beside a row at full size; longer ones are set smaller
 MANY = 300  # points from which marks are small, and pixels in the vector file too
-STYLES = [(c, MARKERS[(i + turn) % len(MARKERS)]) for turn in range(len(MARKERS)) for i, c in enumerate(COLOURS)]
 CLASS_COLOURS = dict(zip(BROAD_CLASSES, (*COLOURS[:5], "0.25", "0.7"), strict=True))
 CLASS_MARKERS = dict(zip(BROAD_CLASSES, ("o", "^", "s", "D", "v", "x", "+"), strict=True))
 
@@ -86,7 +85,7 @@ def _draw_key(band: SubFigure, key: Key, place: int, number: int, height: float)
     left, _ = _block(place, number)
     band.text(left, 1 - 0.07 / height, key.title, fontsize=POINTS + 1, fontweight="bold", va="top")
     handles = [
-        Line2D([], [], linestyle="", marker=marker, color=colour, markersize=3.5, label=name.replace("$", r"\$"))
+        Line2D([], [], linestyle="", marker=marker, color=colour, markersize=3.5, label=plain(name))
         for name, (colour, marker) in key.styles.items()
     ]
     layout = {"handletextpad": 0.1, "columnspacing": 0.9, "labelspacing": 0.25, "borderaxespad": 0.0}
@@ -111,7 +110,7 @@ def _block(place: int, number: int) -> tuple[float, float]:
 def _draw_row(band: SubFigure, view: View, keys: Mapping[str, Key]) -> None:
     name = f"{view.label}, {view.state_name}"
     size = (POINTS + 1) * min(1.0, NAME_LETTERS / len(name))
-    band.text(0.008, 0.56, name.replace("$", r"\$"), rotation=90, va="center", fontsize=size, fontweight="bold")
+    band.text(0.008, 0.56, plain(name), rotation=90, va="center", fontsize=size, fontweight="bold")
     for place, (name, key) in enumerate(keys.items()):
         seen = view.seen[name]
         left, width = _block(place, len(keys))
@@ -139,8 +138,7 @@ def caption(sample: str, numbers: Numbers) -> str:
 
 def two_digits(value: float) -> str:
     """Two digits after the point; zero has no sign."""
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text
+    return no_minus_zero(f"{value:.2f}")
 
 
 def _scatter(axes: Axes, places: np.ndarray, key: Key) -> None:

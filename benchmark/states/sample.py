@@ -3,9 +3,8 @@
 Legend: P points (frames or utterances), S hidden states, D model dim.
 """
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from ...downstream.alignment import LABEL_HOP_SAMPLES, feature_frames
 from ...downstream.hidden_states import means
 from ...recipes.corpora import Corpus, FrameStore, Utterance
 from ...recipes.corpora.corpus import SAMPLE_RATE_HZ
+from ..scattered import scattered
 
 FRAMES_PER_PHONE = 40
 PHONE_UTTERANCES = 200  # the most that frames are taken from, so that a large corpus is not encoded for a picture
@@ -57,7 +57,7 @@ def phone_sample(corpus: Corpus, per_phone: int = FRAMES_PER_PHONE, most: int = 
     One frame a segment, because neighbours within one are near for no reason that matters. Groups are speakers. None
     where no two speakers have phone alignments.
     """
-    labelled = _shuffled(u for u in corpus.utterances if u.phones is not None)[:most]
+    labelled = scattered(u for u in corpus.utterances if u.phones is not None)[:most]
     if len({u.speaker for u in labelled}) < 2:
         return None
     found: dict[str, list[tuple[Utterance, int]]] = defaultdict(list)
@@ -83,7 +83,7 @@ def speaker_sample(corpus: Corpus, num_speakers: int, per_speaker: int = PER_SPE
     session; else single utterances. None where no two speakers have three utterances.
     """
     spoken: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in _shuffled(corpus.utterances):
+    for utterance in scattered(corpus.utterances):
         spoken[utterance.speaker].append(utterance)
     fitting = [name for name in spoken if len(spoken[name]) >= FEWEST_PER_SPEAKER]
     fitting.sort(key=lambda name: -min(per_speaker, len(spoken[name])))  # stable: chance decides between equals
@@ -94,11 +94,6 @@ def speaker_sample(corpus: Corpus, num_speakers: int, per_speaker: int = PER_SPE
     sessions = np.array([f"{u.speaker}/{u.chapter}" for u in chosen])
     again = all(len(set(sessions[speakers == name])) > 1 for name in set(speakers))
     return Sample(chosen, speakers, speakers, sessions if again else np.array([u.id for u in chosen]))
-
-
-def _shuffled(utterances: Iterable[Utterance]) -> list[Utterance]:
-    """In an order that has nothing to do with names and stays the same."""
-    return sorted(utterances, key=lambda u: hashlib.sha256(u.id.encode()).digest())
 
 
 def _by_turns(utterances: Sequence[Utterance]) -> list[Utterance]:
