@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor, nn
 
 from .checkpoint import load_checkpoint, part, restore, save_checkpoint
 from .contract import Entry, entry
 from .encoder import Encoder, EncoderOptions, initialise
-from .features import HOP_SAMPLES, LogMel, pad_frames, stack_frames
+from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames, stack_frames
 from .maps_file import how_to_make_maps, read_maps
 from .options import fields, typed
+from .plain_yaml import read_yaml
 from .registry import nearest
 
 LONG_INPUT = ("error", "windows")
@@ -103,8 +103,7 @@ class UpstreamExpert(UpstreamBase):
             ``hidden_states``: L + 1 tensors (B, T, D), T = ceil(longest S / 160), zero beyond an utterance's end;
             ``last_hidden_state``: the last of them.
         """
-        if not wavs:
-            raise ValueError(f"upstream {self.name!r} needs at least one waveform, got an empty list")
+        check_batch(self.name, wavs)
         stacked = [stack_frames(self.log_mel(wav), self.options.stack) for wav in wavs]
         windows = [window for frames in stacked for window in self._windows(frames)]
         batch, keep = pad_frames(windows)
@@ -224,10 +223,7 @@ def saved_options(config: Mapping[str, Any], ckpt: str | Path) -> dict[str, Any]
 
 def read_options(path: str | Path) -> dict[str, Any]:
     """Options from a yaml file; raises ``ValueError`` when it is missing or no mapping."""
-    try:
-        options = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as yaml: {str(error).splitlines()[0]}") from None
+    options = read_yaml(path, "correct it, or name another file")
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold options as 'name: value' lines")
     return options

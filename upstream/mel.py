@@ -7,7 +7,7 @@ from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor
 
 from .checkpoint import load_checkpoint, restore, save_checkpoint
-from .features import HOP_SAMPLES, LogMel, pad_frames
+from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames
 
 
 class MelExpert(UpstreamBase):
@@ -47,6 +47,7 @@ class MelExpert(UpstreamBase):
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
         """B waveforms (S_i,) -> ``hidden_states``: one tensor (B, T, num_mels), zero beyond an utterance's end."""
+        check_batch(self.name, wavs)
         batch, _ = pad_frames([self.log_mel(wav) for wav in wavs])
         return {"hidden_states": [batch], "last_hidden_state": batch}
 
