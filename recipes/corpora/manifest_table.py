@@ -192,7 +192,8 @@ def _row(line: int, cells: dict[str, str], label: str, problems: Problems) -> Ro
 
 def _id_of(path: str, start: str, end: str) -> str:
     """An id from the path as it is written, and the part: ``clips/a.wav`` from 1.5 s on is ``clips-a_1.5-end``."""
-    parts = PurePosixPath(path.replace("\\", "/")).with_suffix("").parts if path else ()
+    pure = PurePosixPath(path.replace("\\", "/"))
+    parts = pure.with_suffix("").parts if pure.name else ()
     name = "-".join(part for part in parts if part not in ("/", ".", "..")).replace(":", "")
     return f"{name}_{start or '0'}-{end or 'end'}" if start or end else name
 
