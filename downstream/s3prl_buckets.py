@@ -32,7 +32,9 @@ def read_table(path: Path) -> list[Row]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: is not a CSV in UTF-8 ({error}): write it with s3prl's generate_len_for_bucket") from error
+        raise ValueError(
+            f"{path}: is not a CSV in UTF-8 ({error}): write it with s3prl's generate_len_for_bucket"
+        ) from error
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read ({error.strerror}): name the folder of s3prl's table with bucket_file"

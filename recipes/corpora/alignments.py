@@ -249,12 +249,19 @@ def _runs(ids: np.ndarray) -> RawLabels:
     return RawLabels(edges_s[:-1], edges_s[1:], ids[first])
 
 
+def seconds_of(text: str) -> float:
+    """The number that a text is; ``ValueError`` for what is none, and for what only Python takes for one (``1_0``)."""
+    if "_" in text:
+        raise ValueError(f"could not convert string to float: {text[:40]!a}")
+    return float(text)
+
+
 def _times(path: Path, number: int, start: str, duration: str) -> tuple[float, float]:
     try:
-        start_s, duration_s = float(start), float(duration)
+        start_s, duration_s = seconds_of(start), seconds_of(duration)
     except ValueError as error:
         raise ValueError(f"{path}:{number}: start and duration are seconds ({error}): correct the line") from error
-    if not (math.isfinite(start_s) and math.isfinite(duration_s) and start_s >= 0 and duration_s > 0):
+    if not (math.isfinite(start_s) and math.isfinite(duration_s) and 0 <= start_s < start_s + duration_s):
         raise ValueError(
             f"{path}:{number}: a segment starts at 0 s or later and lasts longer than 0 s, got start {start} and "
             f"duration {duration}: correct the line"

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .alignments import check_id
+from .alignments import check_id, seconds_of
 from .corpus import SPLITS, TOLD, near_names
 
 NEEDED = ("path", "speaker")
@@ -149,7 +149,7 @@ def _row(line: int, cells: dict[str, str], label: str, problems: Problems) -> Ro
         problems.add("the split is unknown", cure, line, repr(split))
         good = False
     try:
-        times_s = [float(cells[name]) if cells.get(name) else None for name in ("start", "end")]
+        times_s = [seconds_of(cells[name]) if cells.get(name) else None for name in ("start", "end")]
     except ValueError:
         times_s = [math.nan, math.nan]
     start_s, end_s = times_s

@@ -4,12 +4,11 @@ import itertools
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from fuzz_fixtures import HOSTILE, RIGHT, Target, fuzz, mutated, refusal, snapshot
+from fuzz_fixtures import RIGHT, Target, fuzz, mutated, refusal
 from hypothesis import strategies as st
 from s3prl_attention.downstream.s3prl_buckets import buckets, read_table
 from s3prl_attention.downstream.s3prl_datarc import divided_lists
@@ -23,7 +22,7 @@ from s3prl_attention.recipes.corpora.alignments import (
     read_phone_table,
 )
 from s3prl_attention.recipes.corpora.corpus import PHONE_SET, SIL
-from s3prl_attention.recipes.corpora.label_files import LabelSource, named_labels, read_labels
+from s3prl_attention.recipes.corpora.label_files import named_labels, read_labels
 from s3prl_attention.recipes.corpora.speakers_table import read_speakers
 from s3prl_attention.recipes.corpora.split_lists import assign_splits
 from s3prl_attention.recipes.corpora.textgrid import read_textgrid
@@ -44,12 +43,16 @@ LONG = (
     '        points: size = 1\n        points [1]:\n            number = 0.3\n            mark = "say ""hm"""\n'
     '    item [2]:\n        class = "IntervalTier"\n        name = "phones"\n        xmin = 0\n        xmax = 1\n'
     "        intervals: size = 2\n        intervals [1]:\n            xmin = 0\n            xmax = 0.4\n"
-    '            text = "AA1"\n        intervals [2]:\n            xmin = 0.4\n            xmax = 1\n            text = ""\n'
+    '            text = "AA1"\n        intervals [2]:\n            xmin = 0.4\n            xmax = 1\n'
+    '            text = ""\n'
 )
-SPEAKERS = (";ID | SEX | SUBSET | MINUTES | NAME\n14 | F | train-clean-360 | 25.03 | Kristin LeMoine\n1 | M | test | 1 | x\n",)
+SPEAKERS = (
+    ";ID | SEX | SUBSET | MINUTES | NAME\n14 | F | train-clean-360 | 25.03 | Kristin LeMoine\n1 | M | test | 1 | x\n",
+)
 MANIFEST = (
-    "path,speaker,chapter,split,text,language\na.wav,anna,monday,train,\"well, hello\",en\nb.wav,ben,,test,hallo,de\n",
-    "path,speaker,start,end,phones\na.wav,anna,0,0.5,HH:0.2 AH:0.5\na.wav,anna,0.5,1,a.TextGrid\nb.wav,ben,,,HH AH L OW\n",
+    'path,speaker,chapter,split,text,language\na.wav,anna,monday,train,"well, hello",en\nb.wav,ben,,test,hallo,de\n',
+    "path,speaker,start,end,phones\na.wav,anna,0,0.5,HH:0.2 AH:0.5\na.wav,anna,0.5,1,a.TextGrid\n"
+    "b.wav,ben,,,HH AH L OW\n",
     "id,path,speaker,session,subset,phones\nx,a.wav,anna,1,all,AA:1.0\ny,b.wav,ben,2,all,\n",
 )
 SPLITS = ("1-1-0001\n1-1-0002\n", "1-1-0001\n")

@@ -81,7 +81,11 @@ def made(kind: str, dtype: str, form: str, length: int, seed: int) -> Any:
         "one nan": lambda: noise.index_fill(0, torch.tensor([length - 1])[: min(1, length)], math.nan),
     }[kind]()
     if dtype.startswith(("int", "uint", "bool")):
-        wave = (wave.nan_to_num(0, 1, -1) * 100).clamp(-100, 100).abs() if dtype == "uint8" else wave.nan_to_num(0, 1, -1) * 100
+        wave = (
+            (wave.nan_to_num(0, 1, -1) * 100).clamp(-100, 100).abs()
+            if dtype == "uint8"
+            else wave.nan_to_num(0, 1, -1) * 100
+        )
     wave = wave.to(getattr(torch, dtype))
     if form == "strided":
         return wave.repeat_interleave(2)[::2]
