@@ -89,8 +89,14 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
-    """Load tensors into a module; raises ``ValueError`` naming each that is missing, unexpected, or of another shape or
-    dtype: PyTorch would turn whole numbers into weights."""
+    """Load tensors into a module; raises what ``check_fit`` raises."""
+    check_fit(module, tensors, where)
+    module.load_state_dict(tensors)
+
+
+def check_fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raises ``ValueError`` naming each tensor that is missing, unexpected, or of another shape or dtype than the
+    module's: PyTorch would turn whole numbers into weights."""
     own = module.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in tensors]
     wrong += [f"{_told(name)} is unexpected" for name in tensors if name not in own]
@@ -108,7 +114,13 @@ def restore(module: torch.nn.Module, tensors: dict[str, Tensor], where: str | Pa
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(f"{where} does not fit the model: {'; '.join(wrong[:4])}{more}")
-    module.load_state_dict(tensors)
+
+
+def check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[object, ...], where: str | Path) -> None:
+    """The same for one tensor, before a module of that size is made."""
+    given = f"is {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+    if name not in tensors or tuple(tensors[name].shape) != shape:
+        raise ValueError(f"{where} does not fit the model: {name} {given}, not {str(shape)[:60]}")
 
 
 def _told(name: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint, part, restore, save_checkpoint
+from .checkpoint import check_fit, check_shape, load_checkpoint, part, restore, save_checkpoint
 from .contract import Entry, entry
 from .encoder import Encoder, EncoderOptions, initialise
 from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames, stack_frames
@@ -67,6 +67,9 @@ class UpstreamExpert(UpstreamBase):
             self.options, self.own_options = split_options(name, options)
         except ValueError as error:
             raise ValueError(f"{ckpt}: {error}" if ckpt is not None else str(error)) from None
+        if tensors is not None:
+            check_shape(tensors, "log_mel.mean", (self.options.num_mels,), str(ckpt))
+            check_sizes(self.entry, self.options, asdict(self.own_options), tensors, str(ckpt))
         self.frame_repeat = self.options.stack
         self.log_mel = LogMel(num_mels=self.options.num_mels)
         self.encoder = build_encoder(self.entry, self.options, asdict(self.own_options))
@@ -167,9 +170,31 @@ def restored_encoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], w
         options, own = split_options(name, saved)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    check_sizes(entry(name), options, asdict(own), tensors, where)
     encoder = build_encoder(entry(name), options, asdict(own))
     restore(encoder, part(tensors, "encoder."), where)
     return encoder
+
+
+def check_sizes(
+    found: Entry, options: EncoderOptions, own: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str | Path
+) -> None:
+    """Raises ``ValueError`` when a checkpoint's tensors are not those of the encoder that its options describe: before
+    one is made, for whose sizes there may be no memory."""
+    wanted = 1 if options.shared_layers else options.num_layers
+    layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layers.") and name.count(".") > 2}
+    if len(layers) != wanted:
+        raise ValueError(f"{where} does not fit the model: it has {len(layers)} distinct layers, not {wanted}")
+    try:
+        with torch.device("meta"):  # shapes without numbers
+            encoder = build_encoder(found, options, own)
+    except NotImplementedError:  # by a plug-in that looks at its numbers while it is built
+        return
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        told = str(error).strip().split("\n")[0][:200]
+        raise ValueError(f"{where}: an encoder of its options cannot be built ({told}): pre-train again") from None
+    encoders = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+    check_fit(nn.ModuleDict({"encoder": encoder}), encoders, where)
 
 
 def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor
 
-from .checkpoint import load_checkpoint, restore, save_checkpoint
+from .checkpoint import check_shape, load_checkpoint, restore, save_checkpoint
 from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames
 
 
@@ -37,6 +37,7 @@ class MelExpert(UpstreamBase):
         saved = config.get("num_mels", 80)
         if num_mels not in (None, saved):
             raise ValueError(f"{ckpt} was made with num_mels={saved}, not {num_mels}; leave the option out")
+        check_shape(tensors, "log_mel.mean", (saved,), ckpt)
         self.log_mel = LogMel(num_mels=saved)
         restore(self, tensors, ckpt)
 

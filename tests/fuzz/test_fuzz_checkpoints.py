@@ -60,7 +60,9 @@ def safetensors(draw: st.DrawFn, data: bytes) -> bytes:
         header = draw(twisted(json.loads(data[8 : 8 + size])))
         for entry in header.values() if isinstance(header, dict) else ():
             if isinstance(entry, dict) and draw(st.integers(0, 60)) == 0:
-                entry["dtype"] = draw(st.sampled_from(["F64", "F16", "BF16", "I32", "U8", "BOOL", "F8_E4M3", "F4", "X"]))
+                entry["dtype"] = draw(
+                    st.sampled_from(["F64", "F16", "BF16", "I32", "U8", "BOOL", "F8_E4M3", "F4", "X"])
+                )
         text = json.dumps(header).encode()
         return struct.pack("<Q", len(text)) + text + data[8 + size :]
     at = draw(st.integers(0, 1 << 20)) % len(data)
@@ -183,7 +185,6 @@ TARGETS = [
     Target("option files", mutated(*YAML), check_options, quick=100),
     Target("yaml", st.one_of(mutated(*YAML), st.sampled_from(HOSTILE).map(lambda t: t.encode("utf-8", "surrogatepass"))),
            check_yaml, quick=150),
-    Target("overrides", overrides(), check_overrides, quick=80),
     Target("task yaml", twisted(DATARC), check_datarc, quick=100),
 ]  # fmt: skip
 IDS = [target.name for target in TARGETS]
