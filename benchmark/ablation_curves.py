@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..recipes.pretrain import read_log
+from ..recipes.run_files import read_log
 from .names import BASELINE
 from .plain import text
 from .row_times import Spread, row_times

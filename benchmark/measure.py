@@ -24,7 +24,7 @@ from ..recipes.batches import Batch, hold_out, step_seed
 from ..recipes.batches import Speech as Crops
 from ..recipes.config import Recipe
 from ..recipes.corpora import Corpus, FrameStore, Utterance
-from ..recipes.objective import ReconstructionHead, masked_l1
+from ..recipes.objective import MaskedAcousticModel, ReconstructionHead
 from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import HOP_SAMPLES, LogMel
@@ -96,7 +96,7 @@ def measure_upstream(
     else:
         expert = own = fresh_expert(recipe.upstream, recipe)
         head = ReconstructionHead(hidden_dim=recipe.model.hidden_dim, output_dim=recipe.model.input_dim)
-        model = nn.ModuleDict({"expert": expert, "head": head}).to(where).train()
+        model = MaskedAcousticModel(expert, head, recipe.pretrain.precision).to(where).train()
         found = replace(found, checkpoint_bytes=4 * sum(p.numel() for p in model.parameters()))
         if "pre-training" in kinds:
             found = replace(found, pretrain_s=_pretraining_s(model, recipe, corpus, where))
@@ -116,7 +116,7 @@ def fresh_expert(name: str, recipe: Recipe) -> UpstreamExpert:
     return UpstreamExpert(name, long_input="windows", **asdict(recipe.model), **own)
 
 
-def _pretraining_s(model: nn.ModuleDict, recipe: Recipe, corpus: Corpus, device: torch.device) -> float:
+def _pretraining_s(model: nn.Module, recipe: Recipe, corpus: Corpus, device: torch.device) -> float:
     """All steps at the median of those timed, and all validations. Batches have the lengths that the run will see."""
     config, options = recipe.pretrain, recipe.model
     lengths = {u.id: u.num_frames for u in corpus.utterances}
@@ -128,8 +128,7 @@ def _pretraining_s(model: nn.ModuleDict, recipe: Recipe, corpus: Corpus, device:
 
     def loss(batch: Batch) -> torch.Tensor:
         moved = batch.to(device)
-        encoder = model.get_submodule("expert.encoder")
-        return masked_l1(encoder, model["head"], moved.corrupted, moved.target, moved.chosen, moved.keep)
+        return model(moved.corrupted, moved.target, moved.chosen, moved.keep)
 
     def step(batch: Batch) -> None:
         found = loss(batch)

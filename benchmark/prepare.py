@@ -17,7 +17,7 @@ from ..downstream.hidden_states import MAX_BATCH_S, length_batches
 from ..recipes.batches import log_mel_store
 from ..recipes.config import DataConfig, load_recipe
 from ..recipes.corpora import Corpus, FrameStore, Utterance
-from ..recipes.lineage import by_content, named_corpus, pretrain_part
+from ..recipes.lineage import by_content, deciding, named_corpus, pretrain_part
 from ..recipes.pretrain import Pretrained, pretrain
 from ..upstream import load
 from ..upstream.contract import entry
@@ -72,7 +72,7 @@ def lineage(study: Study, speech: Speech, seed: int) -> str:
     it stands in the table of those that are, and is timed against one of them.
     """
     resolved = study.resolved()
-    parts = [study.label, resolved["model"], by_content(resolved["attention"]), resolved["pretrain"]]
+    parts = [study.label, resolved["model"], by_content(resolved["attention"]), deciding(resolved["pretrain"])]
     parts += [study.checkpoint] if study.checkpoint is not None else []
     source = source_of_maps(study)
     if source is not None:

@@ -17,7 +17,7 @@ from ..upstream.plugins import HOME, UPSTREAMS
 from ..upstream.s3prl_upstreams import s3prl_version
 from .names import MEL, attention_of, is_foreign
 
-PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain"))
+PRETRAINING = tuple(f"{HOME}.recipes.{name}" for name in ("batches", "objective", "pretrain", "processes"))
 PROBE, PRODUCTS = f"{HOME}.downstream.probe", f"{HOME}.upstream.kernels.onednn"
 THEIR_FORM = f"{HOME}.downstream.s3prl_"
 LOADING = tuple(f"{HOME}.upstream.{name}" for name in ("s3prl_compat", "s3prl_upstreams"))

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..recipes.pretrain import read_log
+from ..recipes.run_files import read_log
 from .durations import told
 from .names import is_pretrained, seeds_text
 from .request_file import FILE, is_running, read_request

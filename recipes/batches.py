@@ -83,16 +83,19 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees: ``corrupted`` and ``target`` (B, n, C) float32, ``chosen`` and ``keep`` (B, n) bool."""
+    """What one step sees, or a part of it: ``corrupted`` and ``target`` (B, n, C) float32, ``chosen`` and ``keep``
+    (B, n) bool; ``weight`` is its share of all frames that the step has to reconstruct."""
 
     corrupted: Tensor
     target: Tensor
     chosen: Tensor
     keep: Tensor
+    weight: float = 1.0
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
-        return Batch(*(part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep)))
+        tensors = (part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep))
+        return Batch(*tensors, weight=self.weight)
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Speech:
         max_frames: longest crop, in stacked frames.
         config: batch size and masking.
         seed: of order, crops and masks.
+        shares: which parts of every batch are made here, each a batch of its own.
+        num_shares: into how many parts the utterances of a batch are dealt out.
     """
 
     store: FrameStore
@@ -116,6 +121,8 @@ class Speech:
     max_frames: int
     config: PretrainConfig
     seed: int
+    shares: Sequence[int] = (0,)
+    num_shares: int = 1
 
     def plan(self) -> Iterator[list[str]]:
         """Batches of ids without end: utterances of like length together, each once an epoch, in random order."""
@@ -133,35 +140,52 @@ class Speech:
             yield from (batches[i] for i in order.permutation(len(batches)))
             epoch += 1
 
-    def batch(self, ids: Sequence[str], seed: int) -> Batch:
-        """Crop, stack and mask utterances; the same for the same ids and seed."""
+    def batch(self, ids: Sequence[str], seed: int, share: int = 0) -> Batch:
+        """Crop, stack and mask utterances; the same for the same ids and seed, whatever the number of shares: all are
+        drawn for, and those of other shares are not read.
+
+        A share without an utterance takes the last one, with weight 0.
+        """
         generator = torch.Generator().manual_seed(seed)
-        target, corrupted, chosen = [], [], []
-        for id in ids:
-            frames = torch.from_numpy(np.array(self._crop(id, generator), dtype=np.float32))
-            frames = stack_frames((frames - self.log_mel.mean) / self.log_mel.std, self.stack)
+        mine = range(share, len(ids), self.num_shares) or range(len(ids) - 1, len(ids))
+        target, corrupted, chosen, num_chosen = [], [], [], 0
+        for place, id in enumerate(ids):
+            start, end = self._crop(id, generator)
+            frames = self._frames(id, start, end) if place in mine else torch.empty(-(-(end - start) // self.stack), 0)
             mask = mask_spans(len(frames), self.config.mask_share, self.config.span_frames, generator)
-            target.append(frames)
-            chosen.append(mask)
-            corrupted.append(corrupt(frames, mask, generator))
+            hidden = corrupt(frames, mask, generator)
+            num_chosen += int(mask.sum())
+            if place in mine:
+                target.append(frames)
+                chosen.append(mask)
+                corrupted.append(hidden)
         padded, keep = pad_frames(target)
-        return Batch(pad_frames(corrupted)[0], padded, torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True), keep)
+        masks = torch.nn.utils.rnn.pad_sequence(chosen, batch_first=True)
+        weight = int(masks.sum()) / num_chosen if share < len(ids) else 0.0
+        return Batch(pad_frames(corrupted)[0], padded, masks, keep, weight)
 
-    def _crop(self, id: str, generator: torch.Generator) -> np.ndarray:
-        frames, longest = self.store[id], self.max_frames * self.stack
-        spare = max(0, len(frames) - longest)
-        start = int(torch.randint(spare + 1, (), generator=generator))
-        return frames[start : start + longest]
+    def _crop(self, id: str, generator: torch.Generator) -> tuple[int, int]:
+        """First and last 10 ms frame of the part of an utterance that a step sees."""
+        num_frames, longest = self.store.num_frames(id), self.max_frames * self.stack
+        start = int(torch.randint(max(0, num_frames - longest) + 1, (), generator=generator))
+        return start, min(num_frames, start + longest)
 
-    def batches(self, first_step: int) -> Generator[tuple[Batch, float], None, None]:
-        """(batch, seconds waited for it) of step ``first_step``, the next, ..., made one ahead in a thread."""
-        ready: Queue[Batch | BaseException] = Queue(maxsize=2)
+    def _frames(self, id: str, start: int, end: int) -> Tensor:
+        """Normalised and stacked, (n, C)."""
+        frames = torch.from_numpy(np.array(self.store[id][start:end], dtype=np.float32))
+        return stack_frames((frames - self.log_mel.mean) / self.log_mel.std, self.stack)
+
+    def batches(self, first_step: int) -> Generator[tuple[list[Batch], float], None, None]:
+        """(a batch for each of ``shares``, seconds waited for them) of step ``first_step``, the next, ..., made one
+        ahead in a thread."""
+        ready: Queue[list[Batch] | BaseException] = Queue(maxsize=2)
         stop = Event()
 
         def produce() -> None:
             try:
                 for step, ids in enumerate(islice(self.plan(), first_step - 1, None), start=first_step):
-                    ready.put(self.batch(ids, step_seed(self.seed, step)))
+                    seed = step_seed(self.seed, step)
+                    ready.put([self.batch(ids, seed, share) for share in self.shares])
                     if stop.is_set():
                         return
             except BaseException as error:  # handed to the training loop, which raises it
@@ -171,19 +195,21 @@ class Speech:
         try:
             while True:
                 started = perf_counter()
-                batch = ready.get()
-                if isinstance(batch, BaseException):
-                    raise batch
-                yield batch, perf_counter() - started
+                made = ready.get()
+                if isinstance(made, BaseException):
+                    raise made
+                yield made, perf_counter() - started
         finally:
             stop.set()
             while not ready.empty():
                 ready.get_nowait()
 
 
-def step_seed(seed: int, step: int) -> int:
-    """One seed for everything random in a step, so that a resumed run needs to remember none."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:7], "big")
+def step_seed(seed: int, step: int, share: int = 0) -> int:
+    """One seed for everything random in a step, or in a later share of it, so that a resumed run needs to remember
+    none."""
+    text = f"{seed} {step} {share}" if share else f"{seed} {step}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
 def hold_out(ids: Sequence[str], share: float, most: int) -> tuple[list[str], list[str]]:

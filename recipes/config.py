@@ -15,6 +15,7 @@ from ..upstream.options import typed
 from ..upstream.registry import nearest
 
 HERE = Path(__file__).parent
+PRECISIONS = ["float32", "float64", "bf16", "fp16"]
 SECTIONS = ("data", "model", "attention", "pretrain", "probe", "timing")  # the benchmark reads the last two
 
 
@@ -64,6 +65,9 @@ class PretrainConfig:
         valid_every: steps between two validations.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints to resume from.
+        accumulate: parts into which every process cuts its share of a batch to save memory; gradients are their sum.
+        precision: ``float32``; ``float64``; ``bf16`` or ``fp16``, automatic mixed precision over float32 weights.
+        compile: ``torch.compile`` the model; the first steps take longer.
     """
 
     steps: int = 1000
@@ -78,6 +82,9 @@ class PretrainConfig:
     valid_every: int = 100
     log_every: int = 10
     save_every: int = 200
+    accumulate: int = 1
+    precision: str = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
@@ -89,6 +96,7 @@ class PretrainConfig:
             "valid_every",
             "log_every",
             "save_every",
+            "accumulate",
         )
         for name in positive:
             if getattr(self, name) < 1:
@@ -99,6 +107,8 @@ class PretrainConfig:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"pretrain.{name} must be above 0, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"pretrain.precision cannot be {self.precision!r}: {nearest(self.precision, PRECISIONS)}")
 
 
 @dataclass(frozen=True)

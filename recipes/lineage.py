@@ -50,7 +50,15 @@ def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
     resolved = recipe.resolved()
     decisive = {key: resolved[key] for key in ("upstream", "preset", "model", "attention", "pretrain")}
     decisive["attention"] = by_content(recipe.attention)
+    decisive["pretrain"] = deciding(resolved["pretrain"])
     return {"recipe": decisive, "seed": seed, "corpus": corpus.name, "data": corpus.speech_fingerprint}
+
+
+def deciding(pretrain: dict[str, Any]) -> dict[str, Any]:
+    """The options of a pre-training without those that change its numbers by rounding alone, so that a run may be
+    resumed on a machine with less memory; ``precision`` is left out at its default, which older runs did not name."""
+    left_out = {"accumulate", "compile"} | ({"precision"} if pretrain["precision"] == "float32" else set())
+    return {key: value for key, value in pretrain.items() if key not in left_out}
 
 
 def by_content(attention: dict[str, Any]) -> dict[str, Any]:

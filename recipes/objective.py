@@ -50,6 +50,28 @@ class ReconstructionHead(nn.Module):
         return self.output(self.norm(functional.gelu(self.dense(hidden))))
 
 
+class MaskedAcousticModel(nn.Module):
+    """An upstream with its reconstruction head: from what one step sees to the loss.
+
+    Args:
+        expert: the upstream, of which the encoder is called.
+        head: from hidden states to frames.
+        precision: ``bf16`` or ``fp16`` compute under automatic mixed precision; others as the weights are.
+    """
+
+    def __init__(self, expert: nn.Module, head: nn.Module, precision: str = "float32") -> None:
+        super().__init__()
+        self.expert, self.head = expert, head
+        self.mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+    def forward(self, corrupted: Tensor, target: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
+        """The loss of `masked_l1`."""
+        dtype = next(self.head.parameters()).dtype
+        with torch.autocast(corrupted.device.type, self.mixed, enabled=self.mixed is not None):
+            encoder = self.expert.get_submodule("encoder")
+            return masked_l1(encoder, self.head, corrupted.to(dtype), target.to(dtype), chosen, keep)
+
+
 def masked_l1(
     encoder: nn.Module, head: nn.Module, corrupted: Tensor, target: Tensor, chosen: Tensor, keep: Tensor
 ) -> Tensor:

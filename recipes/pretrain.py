@@ -1,19 +1,20 @@
 """Pre-train one upstream by masked acoustic modelling.
 
     python -m s3prl_attention.recipes.pretrain fixed_init --preset demo --out result/my-run pretrain.steps=300
+    torchrun --standalone --nproc-per-node 2 -m s3prl_attention.recipes.pretrain fixed_init --out result/my-run
 
 A run killed at any moment continues from its last checkpoint when the same command is given again, with the same
 loss at every step as if nothing had happened: order, crops, masks and dropout are functions of (seed, step), and the
-rest of the state is in the checkpoint.
+rest of the state is in the checkpoint. Several processes share every batch of the recipe, and the loss is that of one,
+but for rounding and dropout; a run may go on with another number of them.
 """
 
 import argparse
-import json
 import logging
-import shutil
+import math
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -22,10 +23,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from tqdm import tqdm
 
 from ..upstream.allocator import keep_freed_memory
-from ..upstream.checkpoint import load_checkpoint, part, restore, save_checkpoint
+from ..upstream.checkpoint import load_checkpoint
 from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
@@ -34,9 +36,13 @@ from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from .config import Recipe, as_overrides, load_recipe, presets
 from .corpora import Corpus
 from .lineage import lineage, named_corpus, pretrain_part
-from .objective import ReconstructionHead, masked_l1
+from .objective import MaskedAcousticModel, ReconstructionHead
+from .processes import Processes, joined, rank
+from .run_files import Board, Log, read_log, remove_half_written, remove_states, resume, same_lineage, save_state
 
 logger = logging.getLogger(__name__)
+
+SMALLEST_SCALE = 1e-4  # of fp16: gradients that overflow even so are not finite for another reason
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class Pretrained:
     log: Path
 
 
-def pretrain(recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device: str = "cpu") -> Pretrained:
+def pretrain(
+    recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device: str = "cpu", processes: Processes | None = None
+) -> Pretrained:
     """Train to ``folder/checkpoint``; a finished run is returned, an interrupted one continued.
 
     Args:
@@ -60,20 +68,44 @@ def pretrain(recipe: Recipe, corpus: Corpus, folder: Path, seed: int = 0, device
         folder: where log and checkpoints go.
         seed: of weights, order, crops, masks and dropout.
         device: of the model.
+        processes: those that share the work, each of which calls this with the same arguments and a folder that all of
+            them see; None for this one alone on ``device``.
 
     Raises:
-        ValueError: when the loss is not finite, the data are too few, the folder holds another run, or the upstream
-            starts from maps and has no file of them.
+        ValueError: when the loss is not finite, the data are too few, the folder holds another run, the batch cannot be
+            shared, or the upstream starts from maps and has no file of them.
     """
+    processes = processes or Processes(torch.device(device))
     check_maps(recipe)
+    num_shares(recipe, processes.num)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with FileLock(folder / ".lock") if processes.writes else nullcontext():
         made_of = lineage(recipe, corpus, seed)
-        if (folder / "checkpoint" / "config.yaml").is_file():
-            _same_lineage(folder, load_checkpoint(folder / "checkpoint")[0], made_of)
-        if (folder / "checkpoint").is_dir():
-            return finished(folder)
-        return _train(recipe, corpus, folder, seed, torch.device(device), made_of)
+        there = (folder / "checkpoint").is_dir()
+        if processes.writes:
+            remove_half_written(folder)
+        if processes.writes and (folder / "checkpoint" / "config.yaml").is_file():
+            same_lineage(folder, load_checkpoint(folder / "checkpoint")[0], made_of)
+        if not processes.sum(there and processes.writes)[0]:  # as the one that writes sees it
+            _train(recipe, corpus, folder, seed, made_of, processes)
+        return finished(folder)
+
+
+def num_shares(recipe: Recipe, num_processes: int) -> int:
+    """Into how many parts a batch is dealt out; raises ``ValueError`` when its frames cannot be shared evenly, or a
+    share would not hold a crop."""
+    config, shares = recipe.pretrain, num_processes * recipe.pretrain.accumulate
+    told = f"pretrain.batch_frames={config.batch_frames} shared by {num_processes} process(es)"
+    told += f" x pretrain.accumulate={config.accumulate}"
+    if config.batch_frames % shares:
+        nearest_frames = round(config.batch_frames / shares) * shares
+        raise ValueError(f"{told} leaves a remainder: take a number that divides it, or {nearest_frames} frames")
+    if config.batch_frames // shares < recipe.model.max_frames:
+        raise ValueError(
+            f"{told} leaves {config.batch_frames // shares} frames for each, less than one crop of "
+            f"model.max_frames={recipe.model.max_frames}: take fewer or smaller parts, or a larger batch"
+        )
+    return shares
 
 
 def check_maps(recipe: Recipe) -> None:
@@ -83,19 +115,10 @@ def check_maps(recipe: Recipe) -> None:
         raise ValueError(how_to_make_maps(recipe.upstream, source))
 
 
-def _same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
-    if config.get("lineage") != json.loads(json.dumps(made_of)):
-        raise ValueError(f"{folder} holds a run of another recipe, data or seed: choose another folder")
-
-
 def _train(
-    recipe: Recipe, corpus: Corpus, folder: Path, seed: int, device: torch.device, made_of: dict[str, Any]
-) -> Pretrained:
-    from tensorboardX import SummaryWriter  # here, because it takes long to import
-
-    for half_written in (*folder.glob(".step-*"), *folder.glob(".checkpoint-*")):  # by a run that was killed
-        shutil.rmtree(half_written)
-    config = recipe.pretrain
+    recipe: Recipe, corpus: Corpus, folder: Path, seed: int, made_of: dict[str, Any], processes: Processes
+) -> None:
+    config, device, shares = recipe.pretrain, processes.device, num_shares(recipe, processes.num)
     store = log_mel_store(corpus, recipe.model.num_mels)
     torch.manual_seed(seed)
     expert = UpstreamExpert(recipe.upstream, **asdict(recipe.model), **recipe.attention)
@@ -104,63 +127,93 @@ def _train(
     expert.log_mel.load_state_dict(log_mel.state_dict())
     head = ReconstructionHead(hidden_dim=recipe.model.hidden_dim, output_dim=recipe.model.input_dim)
     train_ids, valid_ids = hold_out([u.id for u in corpus.utterances], config.valid_share, config.valid_utterances)
-    speech = Speech(store, train_ids, log_mel, recipe.model.stack, recipe.model.max_frames, config, seed)
-    valid = list(_validation(replace(speech, ids=valid_ids)))
-    model = nn.ModuleDict({"expert": expert, "head": head}).to(device).train()
+    mine = range(processes.rank, shares, processes.num)
+    all_speech = Speech(store, train_ids, log_mel, recipe.model.stack, recipe.model.max_frames, config, seed)
+    speech = replace(all_speech, shares=mine, num_shares=shares)
+    valid = validation(replace(all_speech, ids=valid_ids))[processes.rank :: processes.num]
+    model = MaskedAcousticModel(expert, head, config.precision).to(device).train()
+    if config.precision == "float64":
+        model.double()
+    if config.compile:
+        model.compile(dynamic=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    scaler = GradScaler(device.type, enabled=config.precision == "fp16")
 
-    step, elapsed_s, pending = _resume(folder, model, optimizer, made_of)
-    log = Log(folder / "log.jsonl", step, pending)
-    bar = tqdm(total=config.steps, initial=step, desc=f"pre-train {recipe.upstream}", disable=None)
-    with (
-        closing(SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)) as board,
-        closing(speech.batches(step + 1)) as batches,
-    ):
-        for batch, waited_s in batches:
+    step, elapsed_s, pending = resume(folder, model, optimizer, scaler, made_of)
+    if not processes.agree(step):
+        raise ValueError(f"{folder} is not the same for all processes: name one on a file system that they share")
+    parallel = processes.parallel(model)
+    log = Log(folder / "log.jsonl", step, pending, processes.writes)
+    silent = None if processes.writes else True  # None: unless it is no terminal
+    bar = tqdm(total=config.steps, initial=step, desc=f"pre-train {recipe.upstream}", disable=silent)
+    with Board(folder / "tensorboard", step, processes.writes) as board, closing(speech.batches(step + 1)) as batches:
+        for parts, waited_s in batches:
             if step == config.steps:
                 break
             started = perf_counter()
             step += 1
-            torch.manual_seed(step_seed(seed, step))  # dropout
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, config.steps, config.warmup_share, config.learning_rate)
-            loss = _loss(model, batch.to(device))
             optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            if not torch.isfinite(loss + norm):
+            seeds = [step_seed(seed, step, share) for share in mine]  # of dropout
+            loss = _backward(model, parallel, parts, seeds, scaler, processes)
+            scaler.unscale_(optimizer)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip).item()
+            overflowed = scaler.is_enabled() and not math.isfinite(norm) and scaler.get_scale() > SMALLEST_SCALE
+            if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
                 raise ValueError(
-                    f"{recipe.upstream}: loss {loss.item():.4g} with gradient norm {norm.item():.4g} at step {step} "
+                    f"{recipe.upstream}: loss {loss:.4g} with gradient norm {norm:.4g} at step {step} "
                     f"cannot be trained on: lower pretrain.learning_rate (now {config.learning_rate:g})"
                 )
-            optimizer.step()
+            scaler.step(optimizer)  # leaves the weights alone where fp16 overflowed
+            scaler.update()
             step_s = perf_counter() - started
             elapsed_s += step_s + waited_s
 
-            log.add(loss=loss.item(), gradient_norm=norm.item(), step_s=step_s, data_wait_s=waited_s)
+            log.add(loss=loss, step_s=step_s, data_wait_s=waited_s, **({} if overflowed else {"gradient_norm": norm}))
             last = step == config.steps
             if step % config.log_every == 0 or last:
-                validated = (
-                    {"valid_loss": validate(model, valid, device)} if step % config.valid_every == 0 or last else {}
-                )
+                validated = {}
+                if step % config.valid_every == 0 or last:
+                    validated = {"valid_loss": validate(model, valid, device, processes)}
                 line = log.write(step, learning_rate=optimizer.param_groups[0]["lr"], elapsed_s=elapsed_s, **validated)
-                for name, value in line.items():
-                    board.add_scalar(f"pretrain/{name}", value, step)
+                board.add(step, line)
                 bar.set_postfix(loss=f"{line['loss']:.3f}")
-            if step % config.save_every == 0 and not last:
+            if step % config.save_every == 0 and not last and processes.writes:
                 progress = {"step": step, "elapsed_s": elapsed_s, "pending": log.pending, "lineage": made_of}
-                _save_state(folder, model, optimizer, progress)
+                save_state(folder, model, optimizer, scaler, progress)
             bar.update()
     bar.close()
-    expert.save(folder / "checkpoint", made_of, head)
-    for old in _states(folder):
-        shutil.rmtree(old)
-    return finished(folder)
+    if processes.writes:
+        expert.float().save(folder / "checkpoint", made_of, head.float())
+        remove_states(folder)
+    processes.wait()
 
 
-def _loss(model: nn.ModuleDict, batch: Batch) -> Tensor:
-    encoder = model.get_submodule("expert.encoder")
-    return masked_l1(encoder, model["head"], batch.corrupted, batch.target, batch.chosen, batch.keep)
+def _backward(
+    model: nn.Module,
+    parallel: nn.Module,
+    parts: Sequence[Batch],
+    seeds: Sequence[int],
+    scaler: GradScaler,
+    processes: Processes,
+) -> float:
+    """Leave the gradients of the whole batch in ``model``; returns its loss. ``parts`` is this process's share."""
+    versions = [buffer._version for buffer in model.buffers()]
+    loss = 0.0
+    for number, (part, seed) in enumerate(zip(parts, seeds, strict=True), start=1):
+        torch.manual_seed(seed)
+        with processes.apart(parallel, last=number == len(parts)):
+            part_loss = _loss(parallel, part.to(processes.device)) * part.weight
+            scaler.scale(part_loss * processes.num).backward()  # times num, since the mean over processes is taken
+        loss += part_loss.item()
+    moved = zip(model.buffers(), versions, strict=True)  # such as the centroids of routing
+    processes.average([buffer for buffer, version in moved if buffer._version != version])
+    return processes.sum(loss)[0]
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    return model(batch.corrupted, batch.target, batch.chosen, batch.keep)
 
 
 def learning_rate(step: int, steps: int, warmup_share: float, peak: float) -> float:
@@ -170,19 +223,24 @@ def learning_rate(step: int, steps: int, warmup_share: float, peak: float) -> fl
 
 
 @torch.no_grad()
-def validate(model: nn.ModuleDict, batches: Sequence[Batch], device: torch.device) -> float:
-    """Masked L1 over all masked frames of the held-out utterances; their masks never change."""
+def validate(
+    model: nn.Module, batches: Sequence[Batch], device: torch.device, processes: Processes | None = None
+) -> float:
+    """Masked L1 over all masked frames of the held-out utterances, of which each process has some; their masks never
+    change."""
     model.eval()
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     for batch in batches:
         num_chosen = int(batch.chosen.sum())
         total += _loss(model, batch.to(device)).item() * num_chosen
         count += num_chosen
     model.train()
+    if processes is not None:
+        total, count = processes.sum(total, count)
     return total / count
 
 
-def _validation(speech: Speech) -> list[Batch]:
+def validation(speech: Speech) -> list[Batch]:
     """The held-out utterances as batches, in one fixed order with fixed masks, whatever the run's seed."""
     fixed = replace(speech, seed=0)
     seen: set[str] = set()
@@ -193,80 +251,6 @@ def _validation(speech: Speech) -> list[Batch]:
         seen.update(ids)
         batches.append(fixed.batch(ids, step_seed(0, -number - 1)))
     return batches
-
-
-class Log:
-    """Lines of ``log.jsonl``: means since the last line, then what ``write`` is given.
-
-    Lines after ``step`` are of steps that a killed run had taken since its last checkpoint; they are dropped.
-    """
-
-    def __init__(self, path: Path, step: int, pending: list[dict[str, float]]) -> None:
-        self.path = path
-        self.pending = pending
-        kept = [line for line in read_log(path) if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-
-    def add(self, **values: float) -> None:
-        """Note one step."""
-        self.pending.append(values)
-
-    def write(self, step: int, **values: float) -> dict[str, float]:
-        """Append the line of ``step`` and return it."""
-        means = {key: sum(line[key] for line in self.pending) / len(self.pending) for key in self.pending[0]}
-        line = {"step": step, **means, **values}
-        self.pending.clear()
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        return line
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log; a last line cut short by a kill is left out, a missing file has none."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def _states(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
-
-
-def _save_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    older = _states(folder)
-    save_checkpoint(folder / f"step-{progress['step']:08d}", tensors, progress)
-    for path in older:
-        shutil.rmtree(path)
-
-
-def _resume(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, made_of: dict[str, Any]
-) -> tuple[int, float, list[dict[str, float]]]:
-    """Fill model and optimiser from the last checkpoint, if any: (steps done, seconds spent, steps not yet logged)."""
-    states = _states(folder)
-    if not states:
-        return 0, 0.0, []
-    config, tensors = load_checkpoint(states[-1])
-    _same_lineage(folder, config, made_of)
-    restore(model, part(tensors, "model."), states[-1])
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    logger.info("resume %s after step %d", folder, config["step"])
-    return config["step"], config["elapsed_s"], config["pending"]
 
 
 def finished(folder: Path) -> Pretrained:
@@ -308,7 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="where log and checkpoints go")
     options = parser.parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = rank() == 0
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     keep_freed_memory()
     try:
         check_device(options.device)
@@ -316,13 +301,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe = load_recipe(options.upstream, options.preset, overrides)
         check_maps(recipe)
         data = recipe.data
-        corpus = named_corpus(data)
-        done = pretrain(recipe, pretrain_part(corpus, data.pretrain_subsets), options.out, options.seed, options.device)
+        corpus = pretrain_part(named_corpus(data), data.pretrain_subsets)
+        with joined(options.device) as processes:
+            done = pretrain(recipe, corpus, options.out, options.seed, processes=processes)
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}" if first else f"process {rank()}: error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command continues from the last checkpoint")
-    print(f"{done.checkpoint}: valid loss {done.valid_loss:.4f} after {done.steps} steps in {done.seconds:.0f} s")
+        sys.exit("interrupted: the same command continues from the last checkpoint" if first else 1)
+    if first:
+        print(f"{done.checkpoint}: valid loss {done.valid_loss:.4f} after {done.steps} steps in {done.seconds:.0f} s")
 
 
 if __name__ == "__main__":

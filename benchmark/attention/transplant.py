@@ -19,15 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from ...recipes.batches import Batch, Speech, hold_out, log_mel_store
 from ...recipes.config import PretrainConfig
 from ...recipes.corpora import Corpus
-from ...recipes.objective import ReconstructionHead
-from ...recipes.pretrain import _validation as validation_batches  # a new name there would make every cell stale
-from ...recipes.pretrain import validate
+from ...recipes.objective import MaskedAcousticModel, ReconstructionHead
+from ...recipes.pretrain import validate, validation
 from ...upstream.checkpoint import load_checkpoint, part, restore
 from ...upstream.expert import UpstreamExpert
 from ...upstream.options import typed
@@ -96,7 +95,7 @@ def held_out(trained: Trained, corpus: Corpus) -> list[Batch]:
     )
     return [
         Batch(*(tensor[at : at + 1, : int(batch.keep[at].sum())] for tensor in vars(batch).values()))
-        for batch in validation_batches(speech)
+        for batch in validation(speech)
         for at in range(len(batch.keep))
     ]
 
@@ -120,7 +119,7 @@ def transplant(trained: Trained, utterances: Sequence[Batch], means: Tensor, dev
         ValueError: when the attention is more than its maps.
     """
     encoder, place = trained.expert.encoder, torch.device(device)
-    model = nn.ModuleDict({"expert": trained.expert, "head": trained.head}).to(place).eval()
+    model = MaskedAcousticModel(trained.expert, trained.head).to(place).eval()
     layers: Any = encoder.layers
     own = [layer.attention for layer in layers]
     given = [GivenMaps(attention, trained.expert.options.num_heads) for attention in own]

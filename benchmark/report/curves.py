@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...recipes.pretrain import read_log
+from ...recipes.run_files import read_log
 from ..columns import number
 from ..durations import told
 from ..facts import join

@@ -13,6 +13,7 @@ import pytest
 import torch
 from recipes_fixtures import small_corpus, small_recipe, with_maps, write_corpus
 from s3prl_attention.recipes import pretrain as module
+from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.corpora import load_corpus
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
@@ -74,6 +75,7 @@ from pathlib import Path
 import torch
 from recipes_fixtures import small_recipe
 from s3prl_attention.recipes import pretrain as module
+from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.corpora import load_corpus
 
 torch.set_num_threads(int(sys.argv[4]))
@@ -171,7 +173,7 @@ def test_a_line_cut_short_by_the_kill_is_dropped(corpus, whole, tmp_path):
 
 
 def test_a_kill_while_the_state_is_written_leaves_the_older_one(corpus, whole, tmp_path):
-    save_file = module.save_checkpoint.__globals__["save_file"]
+    save_file = run_files.save_checkpoint.__globals__["save_file"]
 
     def half(tensors, path):
         save_file(tensors, path)
@@ -326,7 +328,7 @@ def test_validation_is_the_same_for_every_seed_of_a_run(corpus):
     recipe = small_recipe()
     store = log_mel_store(corpus, 80)
     of_seeds = [
-        module._validation(Speech(store, store.ids, LogMel(), 3, 40, recipe.pretrain, seed)) for seed in (0, 1, 2)
+        module.validation(Speech(store, store.ids, LogMel(), 3, 40, recipe.pretrain, seed)) for seed in (0, 1, 2)
     ]
     assert sum(len(batch.keep) for batch in of_seeds[0]) == len(store), "every utterance once"
     assert len(of_seeds[0]) > 2

@@ -1,0 +1,142 @@
+"""What a pre-training keeps in its folder: the log, the states that it resumes from, and what tensorboard shows."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from ..upstream.checkpoint import load_checkpoint, part, restore, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class Log:
+    """Lines of ``log.jsonl``: means since the last line, then what ``write`` is given.
+
+    Lines after ``step`` are of steps that a killed run had taken since its last checkpoint; they are dropped. Without
+    ``writes`` there is no file.
+    """
+
+    def __init__(self, path: Path, step: int, pending: list[dict[str, float]], writes: bool = True) -> None:
+        self.path, self.pending, self.writes = path, pending, writes
+        if writes:
+            kept = [line for line in read_log(path) if line["step"] <= step]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            temporary.replace(path)
+
+    def add(self, **values: float) -> None:
+        """Note one step."""
+        self.pending.append(values)
+
+    def write(self, step: int, **values: float) -> dict[str, float]:
+        """Append the line of ``step`` and return it; a value that some steps lack is the mean of the others."""
+        noted = {key: [line[key] for line in self.pending if key in line] for line in self.pending for key in line}
+        line = {"step": step, **{key: sum(found) / len(found) for key, found in noted.items()}, **values}
+        self.pending.clear()
+        if self.writes:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        return line
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of a log; a last line cut short by a kill is left out, a missing file has none."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Board:
+    """The log's lines as curves for tensorboard; without ``writes`` there is no file."""
+
+    def __init__(self, folder: Path, step: int, writes: bool) -> None:
+        self._writer: Any = None
+        if writes:
+            from tensorboardX import SummaryWriter  # here, because it takes long to import
+
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, step: int, line: dict[str, float]) -> None:
+        """Show a line of the log."""
+        if self._writer is not None:
+            for name, value in line.items():
+                self._writer.add_scalar(f"pretrain/{name}", value, step)
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
+    """Raises ``ValueError`` when a checkpoint's config is not of the run that ``made_of`` tells of."""
+    if config.get("lineage") != json.loads(json.dumps(made_of)):
+        raise ValueError(f"{folder} holds a run of another recipe, data or seed: choose another folder")
+
+
+def save_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler, progress: dict[str, Any]
+) -> None:
+    """Write ``step-N`` to resume from, then remove the older ones."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    older = _states(folder)
+    scale = {"scaler": scaler.state_dict()} if scaler.is_enabled() else {}
+    save_checkpoint(folder / f"step-{progress['step']:08d}", tensors, progress | scale)
+    for path in older:
+        shutil.rmtree(path)
+
+
+def resume(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler, made_of: dict[str, Any]
+) -> tuple[int, float, list[dict[str, float]]]:
+    """Fill model, optimiser and scaler from the last state, if any: (steps done, seconds spent, steps not yet logged).
+
+    Raises:
+        ValueError: when the state is damaged, or of another run than ``made_of`` tells of.
+    """
+    states = _states(folder)
+    if not states:
+        return 0, 0.0, []
+    config, tensors = load_checkpoint(states[-1])
+    same_lineage(folder, config, made_of)
+    restore(model, part(tensors, "model."), states[-1])
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if scaler.is_enabled():
+        scaler.load_state_dict(config["scaler"])
+    logger.info("resume %s after step %d", folder, config["step"])
+    return config["step"], config["elapsed_s"], config["pending"]
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a killed run was writing."""
+    for path in (*folder.glob(".step-*"), *folder.glob(".checkpoint-*")):
+        shutil.rmtree(path)
+
+
+def remove_states(folder: Path) -> None:
+    """Remove every ``step-N``: the run is finished."""
+    for path in _states(folder):
+        shutil.rmtree(path)
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.split("-")[1]))
