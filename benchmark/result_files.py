@@ -66,11 +66,9 @@ def write_cell(path: Path, cell: Mapping) -> None:
     problems = _problems(cell)
     assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
     try:
-        sums = {
-            "cell": _cell_sha256(json.loads(json.dumps(cell, allow_nan=False))),
-            "utterances": _csv_sha256(path, cell),
-        }
-        text = json.dumps({**cell, SUMS: sums}, indent=2, allow_nan=False, ensure_ascii=False)
+        cell = json.loads(json.dumps({**cell, SUMS: {"utterances": _csv_sha256(path, cell)}}, allow_nan=False))
+        cell[SUMS]["cell"] = _cell_sha256(cell)
+        text = json.dumps(cell, indent=2, ensure_ascii=False)
     except ValueError as error:
         raise AssertionError(f"{path.name} holds NaN or infinity: write null and a reason instead ({error})") from error
     write_atomically(path, (text + "\n").encode())
@@ -198,8 +196,8 @@ def _sweep(path: Path) -> None:
 
 
 def _cell_sha256(cell: Mapping) -> str:
-    """Of what a cell says, however it is laid out."""
-    plain = {key: value for key, value in cell.items() if key != SUMS}
+    """Of all that a cell says but this, however it is laid out."""
+    plain = {**cell, SUMS: {"utterances": _sum(cell, "utterances")}}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

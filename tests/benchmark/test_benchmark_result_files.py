@@ -116,11 +116,9 @@ def test_a_flipped_bit_in_a_result_is_noticed_and_the_cell_is_made_anew(tmp_path
     data = bytearray(path.read_bytes())
     data[number * len(data) // 20] ^= 2
     path.write_bytes(data)
-    try:
-        assert result_files.read_cell(path) == json.loads(save(tmp_path / "sound", make_cell()).read_text())
-    except result_files.NoCell as error:
-        assert str(path) in str(error)
-        assert "delete it and run again" in str(error)
+    with pytest.raises(result_files.NoCell, match="delete it and run again") as caught:
+        result_files.read_cell(path)
+    assert str(path) in str(caught.value)
 
 
 def test_a_digit_that_changed_is_noticed(tmp_path: Path):
