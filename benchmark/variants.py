@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..recipes.config import parse_overrides
 from ..upstream.contract import Entry, entry
 from ..upstream.options import fields
+from ..upstream.plain_yaml import parse_yaml
 from ..upstream.plugins import UPSTREAMS
 from ..upstream.registry import did_you_mean
 from .names import MEL, attention_of, is_foreign, words_of
@@ -76,7 +75,7 @@ def row_label(row: str) -> str:
     words = []
     for word in words_of(row):
         key, equals, value = word.partition("=")
-        name = Path(str(yaml.safe_load(value))).name if equals and key == MAPS else value
+        name = Path(str(parse_yaml(value, row))).name if equals and key == MAPS else value
         words.append(f"{key}{equals}{name}")
     return f"{attention_of(row)}[{','.join(words)}]"
 

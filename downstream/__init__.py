@@ -82,6 +82,6 @@ def config_path(name: str) -> Path:
 
 def config(name: str) -> dict[str, Any]:
     """The content of the task's ``config.yaml``."""
-    import yaml
+    from ..upstream.plain_yaml import read_yaml
 
-    return yaml.safe_load(config_path(name).read_text(encoding="utf-8"))
+    return read_yaml(config_path(name))

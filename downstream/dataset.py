@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -64,18 +64,47 @@ class DataConfig:
     @classmethod
     def read(cls, datarc: dict[str, Any]) -> DataConfig:
         """From a yaml section; raises ``ValueError`` with every key it does not know, or with a contradiction."""
+        if not isinstance(datarc, Mapping):
+            raise ValueError(
+                f"{SECTION}: must hold options as 'name: value' lines, got {str(datarc)[:60]!a}: correct it"
+            )
         defaults = {field.name: field.default for field in fields(cls)}
         known = [*defaults, *NAMES]
         unknown = [key for key in datarc if key not in known]
         if unknown:
             listed = "; ".join(f"no option {key!r} ({nearest(key, known)})" for key in unknown)
             raise ValueError(f"{SECTION}: {listed}")
-        config = cls(**{**translated(datarc, defaults), "subsets": tuple(datarc.get("subsets") or ())})
-        if not isinstance(config.s3prl_compatible, bool):
-            raise ValueError(f"{SECTION}: s3prl_compatible is {config.s3prl_compatible!r}: write True or False")
+        values = translated(datarc, defaults)
+        if isinstance(values.get("subsets"), list):
+            values["subsets"] = tuple(values["subsets"])
+        config = cls(**{**values, "subsets": values.get("subsets") or ()})
+        config._check()
         if config.train_dev_seed is not None and config.split_lists is None:
             raise ValueError(f"{SECTION}: train_dev_seed divides a list of train: name its folder with split_lists")
         return config
+
+    def _check(self) -> None:
+        """Raises ``ValueError`` for every value of the wrong type or size."""
+        wrong = []
+        for name, kind in get_type_hints(DataConfig).items():
+            value, kinds = getattr(self, name), get_args(kind) or (kind,)
+            if name == "subsets":
+                good, rule = (
+                    isinstance(value, tuple) and all(isinstance(each, str) for each in value),
+                    "a list of names",
+                )
+            elif bool in kinds:
+                good, rule = isinstance(value, bool), "True or False"
+            elif int in kinds:
+                least = 1 if name.endswith("batch_size") else 0
+                good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+                rule = f"a whole number from {least}"
+            else:
+                good, rule = isinstance(value, str | Path), "a text"
+            if not good and not (value is None and type(None) in kinds):
+                wrong.append(f"{name} is {str(value)[:60]!a}: write {rule}")
+        if wrong:
+            raise ValueError(f"{SECTION}: {'; '.join(wrong)}")
 
     def load(self) -> Corpus:
         """The corpus; raises what ``load_corpus`` raises."""

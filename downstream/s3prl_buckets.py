@@ -31,6 +31,10 @@ def read_table(path: Path) -> list[Row]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: is not a CSV in UTF-8 ({error}): write it with s3prl's generate_len_for_bucket"
+        ) from error
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read ({error.strerror}): name the folder of s3prl's table with bucket_file"
@@ -38,6 +42,8 @@ def read_table(path: Path) -> list[Row]:
     try:
         texts = [row["length"] for row in rows]
         lengths = np.array([int(text) for text in texts] if all(map(str.isdecimal, texts)) else [*map(float, texts)])
+        if not np.isfinite(lengths).all():
+            raise ValueError("a length is not finite")
         ids = [row["file_path"].split("/")[-1].split(".")[0] for row in rows]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(

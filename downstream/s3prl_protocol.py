@@ -151,8 +151,6 @@ def _checked(config: DataConfig) -> dict[str, str]:
     if config.corpus != "librispeech" or refused:
         other = ", ".join(refused) or f"corpus {config.corpus!r}"
         raise ValueError(f"{SECTION}: s3prl_compatible reads LibriSpeech as s3prl does and takes no {other}: drop it")
-    if min(config.train_batch_size, config.eval_batch_size) < 1:
-        raise ValueError(f"{SECTION}: a batch needs one utterance or more: correct train_batch_size, eval_batch_size")
     return {name: getattr(config, name) for name in NEEDED}
 
 

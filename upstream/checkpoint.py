@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from .plain_yaml import read_yaml
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 
@@ -54,27 +55,32 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is no checkpoint: {' and '.join(missing)} missing; name a folder that has both")
-    try:
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{folder / CONFIG} is not YAML ({_first_line(error)}): restore it or pre-train again"
-        ) from None
+    config = read_yaml(folder / CONFIG, "restore it or pre-train again")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} must hold a mapping: restore it or pre-train again")
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{folder / WEIGHTS} cannot be read ({_first_line(error)}): pre-train again") from None
+    tensors = read_tensors(folder / WEIGHTS, "pre-train again")
     check_finite(tensors, folder / WEIGHTS)
     return config, tensors
 
 
+def read_tensors(path: str | Path, cure: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; raises ``ValueError`` naming the file when it is none."""
+    try:
+        return load_file(path)
+    except Exception as error:  # SafetensorError, and whatever the bytes of a header make of the reader
+        raise ValueError(f"{path} cannot be read as safetensors ({_first_line(error)}): {cure}") from None
+
+
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
     """Raises ``ValueError`` naming tensors of the file ``where`` that hold NaN or infinity."""
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor.to(_comparable(tensor))).all()]
     if bad:
-        raise ValueError(f"{where} holds NaN or infinity in {', '.join(bad[:3])}: pre-train again")
+        raise ValueError(f"{where} holds NaN or infinity in {', '.join(map(_told, bad[:3]))}: pre-train again")
+
+
+def _comparable(tensor: Tensor) -> torch.dtype:
+    """A dtype in which numbers can be looked at; of those with eight bits PyTorch only knows the storage."""
+    return torch.float32 if tensor.is_floating_point() and tensor.element_size() == 1 else tensor.dtype
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -83,20 +89,45 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def restore(module: torch.nn.Module, tensors: dict[str, Tensor], where: str | Path) -> None:
-    """Load tensors into a module; raises ``ValueError`` naming each that is missing, unexpected or of another shape."""
+    """Load tensors into a module; raises what ``check_fit`` raises."""
+    check_fit(module, tensors, where)
+    module.load_state_dict(tensors)
+
+
+def check_fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raises ``ValueError`` naming each tensor that is missing, unexpected, or of another shape or dtype than the
+    module's: PyTorch would turn whole numbers into weights."""
     own = module.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is unexpected" for name in tensors if name not in own]
+    wrong += [f"{_told(name)} is unexpected" for name in tensors if name not in own]
+    both = [(name, tensors[name], own[name]) for name in own if name in tensors]
     wrong += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+        f"{name} is {tuple(given.shape)}, not {tuple(kept.shape)}"
+        for name, given, kept in both
+        if given.shape != kept.shape
+    ]
+    wrong += [
+        f"{name} is {str(given.dtype)[6:]}, not {str(kept.dtype)[6:]}"
+        for name, given, kept in both
+        if given.dtype != kept.dtype
     ]
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(f"{where} does not fit the model: {'; '.join(wrong[:4])}{more}")
-    module.load_state_dict(tensors)
+
+
+def check_shape(tensors: Mapping[str, Tensor], name: str, shape: tuple[object, ...], where: str | Path) -> None:
+    """The same for one tensor, before a module of that size is made."""
+    given = f"is {tuple(tensors[name].shape)}" if name in tensors else "is missing"
+    if name not in tensors or tuple(tensors[name].shape) != shape:
+        raise ValueError(f"{where} does not fit the model: {name} {given}, not {str(shape)[:60]}")
+
+
+def _told(name: str) -> str:
+    """A name from a file, which may be long and hold anything."""
+    shown = name if len(name) <= 80 else f"{name[:77]}..."
+    return shown if shown.isprintable() else repr(shown)
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -17,6 +17,7 @@ from .kernels.onednn import fast_linear
 
 WEIGHT_INITS = ("unit", "bert", "mixed")
 POSITIONS = ("halves", "interleaved")
+MOST = 10_000_000  # of any size: beyond it PyTorch's own numbers overflow
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class EncoderOptions:
         for name in ("hidden_dim", "num_heads", "num_layers", "ffn_ratio", "max_frames", "stack", "num_mels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) > MOST:
+                raise ValueError(f"{name} must be at most {MOST:,}, got {str(getattr(self, name))[:40]}")
         for name, known in (("weight_init", WEIGHT_INITS), ("positions", POSITIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor, nn
 
-from .checkpoint import load_checkpoint, part, restore, save_checkpoint
+from .checkpoint import check_fit, check_shape, load_checkpoint, part, restore, save_checkpoint
 from .contract import Entry, entry
 from .encoder import Encoder, EncoderOptions, initialise
-from .features import HOP_SAMPLES, LogMel, pad_frames, stack_frames
+from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames, stack_frames
 from .maps_file import how_to_make_maps, read_maps
 from .options import fields, typed
+from .plain_yaml import read_yaml
 from .registry import nearest
 
 LONG_INPUT = ("error", "windows")
@@ -67,6 +67,9 @@ class UpstreamExpert(UpstreamBase):
             self.options, self.own_options = split_options(name, options)
         except ValueError as error:
             raise ValueError(f"{ckpt}: {error}" if ckpt is not None else str(error)) from None
+        if tensors is not None:
+            check_shape(tensors, "log_mel.mean", (self.options.num_mels,), str(ckpt))
+            check_sizes(self.entry, self.options, asdict(self.own_options), tensors, str(ckpt))
         self.frame_repeat = self.options.stack
         self.log_mel = LogMel(num_mels=self.options.num_mels)
         self.encoder = build_encoder(self.entry, self.options, asdict(self.own_options))
@@ -103,8 +106,7 @@ class UpstreamExpert(UpstreamBase):
             ``hidden_states``: L + 1 tensors (B, T, D), T = ceil(longest S / 160), zero beyond an utterance's end;
             ``last_hidden_state``: the last of them.
         """
-        if not wavs:
-            raise ValueError(f"upstream {self.name!r} needs at least one waveform, got an empty list")
+        check_batch(self.name, wavs)
         stacked = [stack_frames(self.log_mel(wav), self.options.stack) for wav in wavs]
         windows = [window for frames in stacked for window in self._windows(frames)]
         batch, keep = pad_frames(windows)
@@ -168,9 +170,31 @@ def restored_encoder(config: Mapping[str, Any], tensors: Mapping[str, Tensor], w
         options, own = split_options(name, saved)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+    check_sizes(entry(name), options, asdict(own), tensors, where)
     encoder = build_encoder(entry(name), options, asdict(own))
     restore(encoder, part(tensors, "encoder."), where)
     return encoder
+
+
+def check_sizes(
+    found: Entry, options: EncoderOptions, own: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str | Path
+) -> None:
+    """Raises ``ValueError`` when a checkpoint's tensors are not those of the encoder that its options describe: before
+    one is made, for whose sizes there may be no memory."""
+    wanted = 1 if options.shared_layers else options.num_layers
+    layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layers.") and name.count(".") > 2}
+    if len(layers) != wanted:
+        raise ValueError(f"{where} does not fit the model: it has {len(layers)} distinct layers, not {wanted}")
+    try:
+        with torch.device("meta"):  # shapes without numbers
+            encoder = build_encoder(found, options, own)
+    except NotImplementedError:  # by a plug-in that looks at its numbers while it is built
+        return
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
+        told = str(error).strip().split("\n")[0][:200]
+        raise ValueError(f"{where}: an encoder of its options cannot be built ({told}): pre-train again") from None
+    encoders = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
+    check_fit(nn.ModuleDict({"encoder": encoder}), encoders, where)
 
 
 def split_options(name: str, options: dict[str, Any]) -> tuple[EncoderOptions, Any]:
@@ -224,10 +248,7 @@ def saved_options(config: Mapping[str, Any], ckpt: str | Path) -> dict[str, Any]
 
 def read_options(path: str | Path) -> dict[str, Any]:
     """Options from a yaml file; raises ``ValueError`` when it is missing or no mapping."""
-    try:
-        options = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as yaml: {str(error).splitlines()[0]}") from None
+    options = read_yaml(path, "correct it, or name another file")
     if not isinstance(options, dict):
         raise ValueError(f"{path} must hold options as 'name: value' lines")
     return options

@@ -51,24 +51,27 @@ class LogMel(nn.Module):
         self.register_buffer("banks", banks, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Map a waveform (S,), float, 16 kHz, to normalised log-Mel frames (T, F).
+        """Map a waveform (S,), float or signed integers of any scale, 16 kHz, to normalised log-Mel frames (T, F).
 
         Frames see nothing but this utterance, so they cannot depend on a batch.
 
         Raises:
-            ValueError: for a waveform that is empty, not 1-D, or holds NaN or infinity.
+            ValueError: for what is no tensor of such numbers, is empty, not 1-D, or holds NaN or infinity.
         """
         return (self.raw(wave) - self.mean) / self.std
 
     def raw(self, wave: Tensor) -> Tensor:
         """The log-Mel frames (T, F) before the corpus statistics are applied."""
+        if not isinstance(wave, Tensor) or not wave.dtype.is_signed or wave.is_complex():  # uint8 has its zero at 128
+            kind = wave.dtype if isinstance(wave, Tensor) else type(wave).__name__
+            raise ValueError(f"a waveform must be a tensor of float or signed integers, got {kind}: make one of it")
         if wave.dim() != 1 or wave.numel() == 0:
             raise ValueError(f"a waveform must be 1-D and not empty, got shape {tuple(wave.shape)}: mix it to mono")
         precise = torch.promote_types(self.window.dtype, torch.float32)  # half precision would lose quiet speech
         wave = wave.to(precise)
         power = wave.square().mean()
         if not torch.isfinite(power):
-            raise ValueError("a waveform holds NaN or infinity: repair or remove the recording")
+            raise ValueError("a waveform holds NaN or infinity, or numbers above 1e18: repair or remove the recording")
         level = 10 ** (LEVEL_DBFS / 20)
         wave = wave * torch.where(power > 0, level / power.sqrt().clamp_min(1e-12), 1.0)
 
@@ -92,6 +95,14 @@ def stack_frames(frames: Tensor, stack: int) -> Tensor:
     """Join ``stack`` consecutive frames: (T, F) -> (ceil(T / stack), stack * F); the last is filled with zeros."""
     missing = -len(frames) % stack
     return nn.functional.pad(frames, (0, 0, 0, missing)).reshape(-1, stack * frames.shape[-1])
+
+
+def check_batch(name: str, wavs: object) -> None:
+    """Raises ``ValueError`` for what is no list of waveforms; each of them is looked at by ``LogMel``."""
+    if not isinstance(wavs, (list, tuple)):
+        raise ValueError(f"upstream {name!r} takes a list of waveforms, got {type(wavs).__name__}: put it in a list")
+    if not wavs:
+        raise ValueError(f"upstream {name!r} needs at least one waveform, got an empty list")
 
 
 def pad_frames(utterances: list[Tensor]) -> tuple[Tensor, Tensor]:

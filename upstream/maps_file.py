@@ -8,9 +8,9 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
+
+from .checkpoint import read_tensors
 
 TENSOR = "maps"
 COMMAND = "python -m s3prl_attention.benchmark.attention.mean_maps"
@@ -68,11 +68,7 @@ def _load(path: str | Path) -> Tensor:
     cure = f"derive them again with {COMMAND}"
     if not Path(path).is_file():
         raise ValueError(f"{path} is no file of maps: name one that exists, or make it with {COMMAND}")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} cannot be read as safetensors ({reason}): {cure}") from None
+    tensors = read_tensors(path, cure)
     if TENSOR not in tensors:
         raise ValueError(f"{path} has no tensor {TENSOR!r}, only {', '.join(sorted(tensors)) or 'none'}: {cure}")
     maps = tensors[TENSOR]

@@ -6,8 +6,8 @@ from typing import Any
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor
 
-from .checkpoint import load_checkpoint, restore, save_checkpoint
-from .features import HOP_SAMPLES, LogMel, pad_frames
+from .checkpoint import check_shape, load_checkpoint, restore, save_checkpoint
+from .features import HOP_SAMPLES, LogMel, check_batch, pad_frames
 
 
 class MelExpert(UpstreamBase):
@@ -37,6 +37,7 @@ class MelExpert(UpstreamBase):
         saved = config.get("num_mels", 80)
         if num_mels not in (None, saved):
             raise ValueError(f"{ckpt} was made with num_mels={saved}, not {num_mels}; leave the option out")
+        check_shape(tensors, "log_mel.mean", (saved,), ckpt)
         self.log_mel = LogMel(num_mels=saved)
         restore(self, tensors, ckpt)
 
@@ -47,6 +48,7 @@ class MelExpert(UpstreamBase):
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
         """B waveforms (S_i,) -> ``hidden_states``: one tensor (B, T, num_mels), zero beyond an utterance's end."""
+        check_batch(self.name, wavs)
         batch, _ = pad_frames([self.log_mel(wav) for wav in wavs])
         return {"hidden_states": [batch], "last_hidden_state": batch}
 

@@ -16,7 +16,8 @@ from types import ModuleType
 
 def nearest(word: str, known: list[str]) -> str:
     """``did you mean 'x'? known: x, y``: the second half of every message about an unknown name."""
-    return f"{did_you_mean(word, known)} known: {', '.join(sorted(known)) or 'none'}".lstrip()
+    names = sorted(name if name.isprintable() else ascii(name) for name in known)
+    return f"{did_you_mean(word, known)} known: {', '.join(names) or 'none'}".lstrip()
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

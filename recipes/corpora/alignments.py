@@ -75,9 +75,10 @@ def label_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_id(where: str, id: str) -> str:
-    """An utterance id that is safe as a file name; ``ValueError`` for one that could leave its folder."""
-    if id in ("", ".", "..") or any(letter in "/\\" or letter < " " for letter in id):
-        raise ValueError(f"{where}: an utterance id is a plain name without slashes, got {id!r}: correct the id")
+    """An utterance id that is safe in file names and messages; ``ValueError`` for one that could leave its folder, or
+    steer a terminal."""
+    if id in ("", ".", "..") or "/" in id or "\\" in id or not id.isprintable():
+        raise ValueError(f"{where}: an utterance id is a plain name without slashes, got {id[:80]!a}: correct the id")
     return id
 
 
@@ -91,10 +92,10 @@ def read_phone_table(path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
     names: dict[int, str] = {}
     for number, line in label_lines(path):
         fields = line.split()
-        if len(fields) != 2 or not fields[1].isdecimal():
+        if len(fields) != 2 or not (fields[1].isdecimal() and fields[1].isascii()):
             raise ValueError(f"{path}:{number}: a line is 'PHONE id', got {line[:60]!r}: correct or remove the line")
-        if int(fields[1]) > MAX_ID:
-            raise ValueError(f"{path}:{number}: ids go up to {MAX_ID}, got {fields[1]}: number the phones from 0")
+        if len(fields[1]) > 9 or int(fields[1]) > MAX_ID:
+            raise ValueError(f"{path}:{number}: ids go up to {MAX_ID}, got {fields[1][:20]}: number the phones from 0")
         if int(fields[1]) in names:
             raise ValueError(f"{path}:{number}: id {fields[1]} was given before: give every phone its own id")
         names[int(fields[1])] = fields[0]
@@ -126,9 +127,14 @@ def read_frames(path: Path) -> Labels:
             raise ValueError(f"{path}:{number}: utterance {id!r} was labelled before: keep one of the two lines")
         try:
             ids = np.fromiter(map(int, labels), dtype=np.int64, count=len(labels))
+            if not line.isascii() or "_" in line:  # Python reads 1_0 as ten, and digits of any script
+                strange = [label for label in labels if "_" in label or not label.isascii()]
+                if strange:
+                    raise ValueError(f"got {strange[0][:40]!a}")
         except (ValueError, OverflowError) as error:
+            told = str(error)[:120]
             raise ValueError(
-                f"{path}:{number}: a line is 'utterance l0 l1 ...' with whole numbers ({error}): correct the line"
+                f"{path}:{number}: a line is 'utterance l0 l1 ...' with whole numbers ({told}): correct the line"
             ) from error
         if len(ids) == 0 or ids.min() < 0 or ids.max() > MAX_ID:
             raise ValueError(
@@ -243,12 +249,19 @@ def _runs(ids: np.ndarray) -> RawLabels:
     return RawLabels(edges_s[:-1], edges_s[1:], ids[first])
 
 
+def seconds_of(text: str) -> float:
+    """The number that a text is; ``ValueError`` for what is none, and for what only Python takes for one (``1_0``)."""
+    if "_" in text:
+        raise ValueError(f"could not convert string to float: {text[:40]!a}")
+    return float(text)
+
+
 def _times(path: Path, number: int, start: str, duration: str) -> tuple[float, float]:
     try:
-        start_s, duration_s = float(start), float(duration)
+        start_s, duration_s = seconds_of(start), seconds_of(duration)
     except ValueError as error:
         raise ValueError(f"{path}:{number}: start and duration are seconds ({error}): correct the line") from error
-    if not (math.isfinite(start_s) and math.isfinite(duration_s) and start_s >= 0 and duration_s > 0):
+    if not (math.isfinite(start_s) and math.isfinite(duration_s) and 0 <= start_s < start_s + duration_s):
         raise ValueError(
             f"{path}:{number}: a segment starts at 0 s or later and lasts longer than 0 s, got start {start} and "
             f"duration {duration}: correct the line"

@@ -87,6 +87,11 @@ def _read(path: Path, start_sample: int, num_samples: int | None) -> "tuple[torc
             samples = file.read(expected, dtype="float32", always_2d=True)  # (S, channels)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+    except MemoryError as error:
+        raise ValueError(
+            f"{path}: there is no memory for the {expected} samples that its header promises: fetch it again, or "
+            f"divide the recording into shorter ones"
+        ) from error
     if len(samples) != expected:
         raise ValueError(
             f"{path}: the header promises {length} samples, the file holds {start_sample + len(samples)}: it is cut "

@@ -45,7 +45,7 @@ TOLD = 3  # names, or mistakes of one kind, in a message; all are counted
 
 def near_names(word: str, known: Iterable[str]) -> str:
     """``did you mean 'x'? known: x, y``: the second half of a message about an unknown name."""
-    names = list(known)
+    names = [name if name.isprintable() else ascii(name) for name in known]
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{hint}known: {', '.join(names) or 'none'}"

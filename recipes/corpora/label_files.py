@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,12 +155,12 @@ def _load(path: Path) -> Labels | None:
             source, dense, phone_set, ids = json.loads(str(arrays["text"]))
             start_s, end_s, phone = arrays["start_s"], arrays["end_s"], arrays["phone"]
             ends = np.cumsum(arrays["lengths"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        starts = ends - np.diff(ends, prepend=0)
+        rows = {
+            id: RawLabels(start_s[a:b], end_s[a:b], phone[a:b])
+            for id, a, b in zip(ids, starts.tolist(), ends.tolist(), strict=True)
+        }
+        return Labels(source, dense, tuple(phone_set), rows)
+    except Exception as error:  # whatever the bytes make of zip, of NumPy and of JSON
         logger.warning("cached labels %s are damaged (%s): reading the label files again", path, type(error).__name__)
         return None
-    starts = ends - np.diff(ends, prepend=0)
-    rows = {
-        id: RawLabels(start_s[a:b], end_s[a:b], phone[a:b])
-        for id, a, b in zip(ids, starts.tolist(), ends.tolist(), strict=True)
-    }
-    return Labels(source, dense, tuple(phone_set), rows)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .alignments import check_id
+from .alignments import check_id, seconds_of
 from .corpus import SPLITS, TOLD, near_names
 
 NEEDED = ("path", "speaker")
@@ -149,7 +149,7 @@ def _row(line: int, cells: dict[str, str], label: str, problems: Problems) -> Ro
         problems.add("the split is unknown", cure, line, repr(split))
         good = False
     try:
-        times_s = [float(cells[name]) if cells.get(name) else None for name in ("start", "end")]
+        times_s = [seconds_of(cells[name]) if cells.get(name) else None for name in ("start", "end")]
     except ValueError:
         times_s = [math.nan, math.nan]
     start_s, end_s = times_s
@@ -192,7 +192,8 @@ def _row(line: int, cells: dict[str, str], label: str, problems: Problems) -> Ro
 
 def _id_of(path: str, start: str, end: str) -> str:
     """An id from the path as it is written, and the part: ``clips/a.wav`` from 1.5 s on is ``clips-a_1.5-end``."""
-    parts = PurePosixPath(path.replace("\\", "/")).with_suffix("").parts if path else ()
+    pure = PurePosixPath(path.replace("\\", "/"))
+    parts = pure.with_suffix("").parts if pure.name else ()
     name = "-".join(part for part in parts if part not in ("/", ".", "..")).replace(":", "")
     return f"{name}_{start or '0'}-{end or 'end'}" if start or end else name
 

@@ -293,7 +293,7 @@ def test_tasks_that_s3prl_does_not_have_so_refuse_its_form(task: str):
         ("speaker", {"bucket_file": None}, r"s3prl_compatible needs bucket_file .*name the files"),
         ("speaker", {"subsets": ["a"], "fold": 1}, "takes no subsets, fold: drop it"),
         ("speaker", {"eval_batch_size": 30}, "s3prl's batches have nothing of dev"),
-        ("speaker", {"eval_batch_size": 0}, "a batch needs one utterance or more"),
+        ("speaker", {"eval_batch_size": 0}, "eval_batch_size is '0': write a whole number from 1"),
         ("speaker", {"bucket_file": "/nowhere"}, r"/nowhere/train-clean-100.csv: cannot be read .*bucket_file"),
         ("phone_linear", {"phone_path": None}, "needs alignments .s3prl: phone_path"),
     ],

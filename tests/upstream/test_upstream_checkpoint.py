@@ -147,11 +147,11 @@ DAMAGE = {
     "weights empty": (lambda f: (f / WEIGHTS).write_bytes(b""), r"model\.safetensors cannot be read"),
     "weights overwritten": (lambda f: (f / WEIGHTS).write_bytes(b"\xff" * 999), r"model\.safetensors cannot be read"),
     "weights are a pickle": (lambda f: torch.save({}, f / WEIGHTS), r"model\.safetensors cannot be read"),
-    "config is no YAML": (lambda f: (f / CONFIG).write_text("a: [1"), r"config\.yaml is not YAML"),
+    "config is no YAML": (lambda f: (f / CONFIG).write_text("a: [1"), r"config\.yaml:\d+: is not YAML"),
     "config is not text": (lambda f: (f / CONFIG).write_bytes(b"\xff\xfe\x80"), r"config\.yaml is not YAML"),
     "config builds objects": (
         lambda f: (f / CONFIG).write_text("!!python/object/apply:os.getcwd []"),
-        r"config\.yaml is not YAML",
+        r"config\.yaml:\d+: is not YAML",
     ),
     "config is a list": (lambda f: (f / CONFIG).write_text("- a\n- b\n"), r"config\.yaml must hold a mapping"),
     "config is empty": (lambda f: (f / CONFIG).write_text(""), r"config\.yaml must hold a mapping"),
