@@ -94,8 +94,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
-        tensors = (part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep))
-        return Batch(*tensors, weight=self.weight)
+        corrupted, target, chosen, keep = (
+            part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep)
+        )
+        return Batch(corrupted, target, chosen, keep, self.weight)
 
 
 @dataclass(frozen=True)
