@@ -103,17 +103,22 @@ def save_state(
 def resume(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler, made_of: dict[str, Any]
 ) -> tuple[int, float, list[dict[str, float]]]:
-    """Fill model, optimiser and scaler from the last state, if any: (steps done, seconds spent, steps not yet logged).
+    """Fill model, optimiser and scaler from the last state that is sound, if any: (steps done, seconds spent, steps not
+    yet logged). One that is damaged is named in the log, and replaced when the run comes to its step again.
 
     Raises:
-        ValueError: when the state is damaged, or of another run than ``made_of`` tells of.
+        ValueError: when the state is of another run than ``made_of`` tells of, or does not fit the model.
     """
-    states = _states(folder)
-    if not states:
+    for state_folder in reversed(_states(folder)):
+        try:
+            config, tensors = load_checkpoint(state_folder)
+            break
+        except ValueError as error:
+            logger.warning("%s; the run goes on from the state before it, or from the start", error)
+    else:
         return 0, 0.0, []
-    config, tensors = load_checkpoint(states[-1])
     same_lineage(folder, config, made_of)
-    restore(model, part(tensors, "model."), states[-1])
+    restore(model, part(tensors, "model."), state_folder)
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
@@ -127,9 +132,11 @@ def resume(
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what a killed run was writing."""
-    for path in (*folder.glob(".step-*"), *folder.glob(".checkpoint-*")):
-        shutil.rmtree(path)
+    """Remove what a killed run was writing, or had yet to remove."""
+    for path in (*folder.glob(".step-*"), *folder.glob(".checkpoint-*"), *folder.glob("log.tmp")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if (folder / "checkpoint").is_dir():
+        remove_states(folder)
 
 
 def remove_states(folder: Path) -> None:

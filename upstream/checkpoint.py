@@ -1,5 +1,7 @@
-"""Checkpoints: a folder with ``model.safetensors`` and ``config.yaml``, written whole or not at all."""
+"""Checkpoints: a folder with ``model.safetensors``, ``config.yaml`` and their checksums, whole or not there at all."""
 
+import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -9,21 +11,45 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .plain_yaml import read_yaml
 
-WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+WEIGHTS, CONFIG, SUMS = "model.safetensors", "config.yaml", "SHA256SUMS"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Unwritable(OSError, ValueError):
+    """A checkpoint that could not be written, with the cure."""
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write a checkpoint under a temporary name, then rename it to ``folder`` (replaced when it exists)."""
+    """Write a checkpoint under a temporary name, then rename it to ``folder`` (replaced when it exists).
+
+    Raises:
+        ValueError: when the disk is full or may not be written to; what was there stays.
+    """
+    try:
+        _save(folder, tensors, config)
+    except (OSError, SafetensorError) as error:  # safetensors tells of the system's errors in words
+        number = error.errno if isinstance(error, OSError) else None
+        if number in NO_ROOM or any(os.strerror(each) in str(error) for each in NO_ROOM):
+            cure = "free some room on its disk and run the same command again"
+        else:
+            cure = "see to its disk and its rights, and run the same command again"
+        raise Unwritable(f"{folder}: the checkpoint cannot be written ({_first_line(error)}): {cure}") from error
+
+
+def _save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary / WEIGHTS)
         (temporary / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        sums = "".join(f"{_sha256(temporary / name)}  {name}\n" for name in (WEIGHTS, CONFIG))
+        (temporary / SUMS).write_text(sums, encoding="ascii")  # as sha256sum -c reads it
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -49,18 +75,50 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
     """Read (config, tensors on the CPU).
 
     Raises:
-        ValueError: when the folder or a file is missing, cannot be read, or holds numbers that are not finite.
+        ValueError: when the folder or a file is missing, cannot be read, is not as it was written, or holds numbers
+            that are not finite. Checkpoints of older versions have no checksums.
     """
     folder = Path(folder)
     missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"{folder} is no checkpoint: {' and '.join(missing)} missing; name a folder that has both")
+        raise ValueError(
+            f"{folder} is no checkpoint: {' and '.join(missing)} missing; name a folder that has both, or remove this "
+            f"one and pre-train again"
+        )
+    _check_sums(folder)
     config = read_yaml(folder / CONFIG, "restore it or pre-train again")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} must hold a mapping: restore it or pre-train again")
     tensors = read_tensors(folder / WEIGHTS, "pre-train again")
     check_finite(tensors, folder / WEIGHTS)
     return config, tensors
+
+
+def _check_sums(folder: Path) -> None:
+    """Raises ``ValueError`` naming a file that is not as it was written."""
+    if not (folder / SUMS).is_file():
+        return
+    try:
+        lines = (folder / SUMS).read_text(encoding="ascii").removesuffix("\n").split("\n")
+        sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    except ValueError:  # bad ASCII, or other lines
+        sums = {}
+    for name in (WEIGHTS, CONFIG):
+        if name not in sums:
+            raise ValueError(f"{folder / SUMS} is damaged, or has no line of {name}: restore it, or pre-train again")
+        if _sha256(folder / name) != sums[name]:
+            raise ValueError(
+                f"{folder / name} does not match its checksum: it changed after it was written; restore it, or remove "
+                f"{folder} and pre-train again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_tensors(path: str | Path, cure: str) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """Pre-training: a killed run continues as if nothing had happened, and what cannot be trained on is told."""
 
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,12 +191,40 @@ def test_a_kill_while_the_state_is_written_leaves_the_older_one(corpus, whole, t
     assert curve(tmp_path) == curve(whole.checkpoint.parent)
 
 
-def test_a_damaged_state_is_told(corpus, tmp_path):
+@pytest.mark.parametrize("how", ["cut short", "a flipped bit"])
+def test_a_damaged_state_is_told_and_the_run_begins_again(corpus, whole, tmp_path, caplog, how):
     run_until(6, small_recipe(), corpus, tmp_path)
     weights = tmp_path / "step-00000004" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ValueError, match=str(weights)):
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 4
+    weights.write_bytes(data if how == "a flipped bit" else data[:100])
+    with caplog.at_level(logging.WARNING):
+        again = pretrain(small_recipe(), corpus, tmp_path)
+    assert f"{weights} does not match its checksum" in caplog.text
+    assert "from the start" in caplog.text
+    assert curve(tmp_path) == curve(whole.checkpoint.parent)
+    assert load_checkpoint(again.checkpoint)[0] == load_checkpoint(whole.checkpoint)[0]
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_of_two_states_the_one_before_a_damaged_one_is_used(corpus, whole, tmp_path, caplog):
+    """Both are there after a kill between writing one and removing the other."""
+    run_until(6, small_recipe(), corpus, tmp_path)
+    shutil.copytree(tmp_path / "step-00000004", tmp_path / "step-00000008")
+    (tmp_path / "step-00000008" / "config.yaml").unlink()
+    with caplog.at_level(logging.INFO):
         pretrain(small_recipe(), corpus, tmp_path)
+    assert "step-00000008 is no checkpoint" in caplog.text
+    assert "after step 4" in caplog.text
+    assert curve(tmp_path) == curve(whole.checkpoint.parent)
+
+
+def test_states_that_a_kill_left_beside_the_checkpoint_go(corpus, tmp_path):
+    pretrain(small_recipe(), corpus, tmp_path)
+    (tmp_path / "step-00000008").mkdir()
+    (tmp_path / "log.tmp").touch()
+    pretrain(small_recipe(), corpus, tmp_path)
+    assert not [*tmp_path.glob("step-*"), *tmp_path.glob("log.tmp")]
 
 
 # --- the folder

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, every damage a ``ValueError`` that names the file, and never a pickle."""
 
 import ast
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import s3prl_attention.upstream
 import torch
 import yaml
 from s3prl_attention.upstream import checkpoint, load, load_encoder
-from s3prl_attention.upstream.checkpoint import CONFIG, WEIGHTS, load_checkpoint, restore, save_checkpoint
+from s3prl_attention.upstream.checkpoint import CONFIG, SUMS, WEIGHTS, load_checkpoint, restore, save_checkpoint
 from safetensors.torch import load_file, save_file
 
 SIZES = {"hidden_dim": 16, "num_heads": 8, "num_layers": 1, "max_frames": 12}
@@ -24,7 +25,8 @@ def sound(tmp_path_factory):
 
 @pytest.fixture
 def folder(sound, tmp_path):
-    return Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    """As an older version wrote it: without checksums, so that damage has to be noticed by what the files say."""
+    return Path(shutil.copytree(sound, tmp_path / "checkpoint", ignore=shutil.ignore_patterns(SUMS)))
 
 
 def test_what_was_saved_is_read(tmp_path):
@@ -72,8 +74,13 @@ def test_a_failure_while_writing_leaves_what_was_there(tmp_path, monkeypatch, fa
         config["object"] = _Unwritable()
     else:
         monkeypatch.setattr(f"s3prl_attention.upstream.checkpoint.{failing}", disk_full)
-    with pytest.raises((OSError, yaml.YAMLError)):
+    with pytest.raises((ValueError, yaml.YAMLError)) as caught:
         save_checkpoint(tmp_path / "x", {"a": torch.tensor(2.0)}, config)
+    if failing != "config":
+        assert str(caught.value) == (
+            f"{tmp_path / 'x'}: the checkpoint cannot be written ([Errno 28] No space left on device): free some room "
+            f"on its disk and run the same command again"
+        )
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == (["x"] if older else [])
     if older:
@@ -195,6 +202,26 @@ def test_damage_is_an_error_that_names_the_file(damage, folder):
         load("fixed_init", ckpt=folder)
     assert str(folder) in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, SUMS])
+@pytest.mark.parametrize("place", [0.0, 0.02, 0.3, 0.5, 0.7, 0.999])
+def test_a_flipped_bit_anywhere_is_noticed(sound, tmp_path, name, place):
+    copy = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    assert load("fixed_init", ckpt=copy)
+    data = bytearray((copy / name).read_bytes())
+    data[int(place * len(data))] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r"not match its checksum: .*pre-train again|SHA256SUMS is damaged") as told:
+        load("fixed_init", ckpt=copy)
+    assert str(copy) in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_the_checksums_are_as_sha256sum_reads_them(sound):
+    lines = (sound / SUMS).read_text().splitlines()
+    want = [f"{hashlib.sha256((sound / name).read_bytes()).hexdigest()}  {name}" for name in (WEIGHTS, CONFIG)]
+    assert lines == want
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import yaml
 from checkpoint_fixtures import BOTH, POSITIONS, save, write_theirs
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream import s3prl_checkpoint as convert
-from s3prl_attention.upstream.checkpoint import load_checkpoint
+from s3prl_attention.upstream.checkpoint import SUMS, load_checkpoint
 from s3prl_attention.upstream.s3prl_checkpoint import read_states
 
 # --- there and back
@@ -329,6 +329,7 @@ def test_a_checkpoint_older_than_the_options_converts(tmp_path):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     before = {key: config["options"].pop(key) for key in ("positions", "norm_eps")}
     Path(folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / SUMS).unlink()  # there were none either
     convert.to_s3prl(folder, tmp_path / "theirs.ckpt")
     convert.from_s3prl(tmp_path / "theirs.ckpt", tmp_path / "again")
     assert load_checkpoint(tmp_path / "again")[0]["options"] == {**config["options"], **before}
