@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,15 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
-    """Hold this machine's timing lock: a file lock in the user's cache folder, which the system frees when the process
+    """Hold this machine's timing lock: a file lock in the user's cache folder (of temporary files, where the cache is
+    read-only), which the system frees when the process
     ends, however it ends. Calls ``say`` with one line when another process has it and this one waits."""
     from ..recipes.corpora import cache_dir
 
-    path = cache_dir() / f"timing-{platform.node() or 'localhost'}.lock"  # the cache may be shared by several machines
+    name = f"timing-{platform.node() or 'localhost'}.lock"  # the cache may be shared by several machines
+    path = cache_dir() / name
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):  # a cache to read from only
+        path = Path(tempfile.gettempdir()) / f"s3prl-attention-{os.getuid() if hasattr(os, 'getuid') else 0}-{name}"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

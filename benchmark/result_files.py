@@ -1,20 +1,32 @@
 """Result files: one JSON file a cell with a csv of per-utterance outcomes beside it, written whole or not at all."""
 
+import contextlib
 import csv
+import glob
+import hashlib
 import io
 import json
 import math
 import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import numpy as np
 
+from ..recipes.corpora.cache import writing
 from .names import is_foreign
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 SCHEMA = 2
+SUMS = "checksums"
 STATUSES = ("ok", "failed", "skipped", "timeout")
 OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
 LATER_COLUMNS = ("seconds", "substitutions", "insertions", "deletions")  # not in files of schema 1
@@ -48,12 +60,15 @@ class NoCell(ValueError):
 
 def write_cell(path: Path, cell: Mapping) -> None:
     """Write ``cell`` as JSON to ``path``, atomically. AssertionError when it does not follow the schema; keys that
-    start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither."""
-    cell = {key: value for key, value in cell.items() if not key.startswith("_")}
+    start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither. Checksums of
+    the cell and of the csv that is beside it by now are added."""
+    cell = {key: value for key, value in cell.items() if not key.startswith("_") and key != SUMS}
     problems = _problems(cell)
     assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
     try:
-        text = json.dumps(cell, indent=2, allow_nan=False, ensure_ascii=False)
+        cell = json.loads(json.dumps({**cell, SUMS: {"utterances": _csv_sha256(path, cell)}}, allow_nan=False))
+        cell[SUMS]["cell"] = _cell_sha256(cell)
+        text = json.dumps(cell, indent=2, ensure_ascii=False)
     except ValueError as error:
         raise AssertionError(f"{path.name} holds NaN or infinity: write null and a reason instead ({error})") from error
     write_atomically(path, (text + "\n").encode())
@@ -86,6 +101,8 @@ def read_cell(path: Path) -> dict:
     schema = cell.get("schema") if isinstance(cell, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise ValueError(f"{path} has schema {schema}, this version reads {SCHEMA}: update s3prl-attention")
+    if isinstance(cell, dict) and SUMS in cell and _sum(cell, "cell") != _cell_sha256(cell):
+        raise NoCell(f"{path} does not match its checksum, it changed after it was written: {cure}")
     cell = _upgraded(cell)
     problems = _problems(cell)
     if problems:
@@ -112,13 +129,15 @@ def read_utterances(cell: Mapping) -> dict[str, np.ndarray]:
     cure = f"delete {cell['_path'].name} and run again to make both anew"
     path = cell["_path"].parent / cell["scores"]["utterances"]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        content = path.read_bytes()
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         names = [*OUTCOME_COLUMNS, *(name for name in LATER_COLUMNS if rows and name in rows[0])]
         columns = {name: np.array([row[name] for row in rows]) for name in names}
         columns |= {name: columns[name].astype(float) for name in NUMBERS if name in columns}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{path} is not a readable file of utterances ({error!r}): {cure}") from error
+    if _sum(cell, "utterances") not in (None, hashlib.sha256(content).hexdigest()):
+        raise ValueError(f"{path} does not match its checksum, it changed after it was written: {cure}")
     if columns["total"].sum() != cell["scores"]["items"]:
         found = f"{columns['total'].sum():g} scored items, its cell {cell['scores']['items']}"
         raise ValueError(f"{path} holds {found}: {cure}")
@@ -136,17 +155,62 @@ def cell_path(out: Path, cell_key: Mapping, digest: str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``; after a crash at any moment the file there is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Put ``content`` at ``path``; after a crash at any moment the file there is the old one or the new one, whole, and
+    what a killed process was writing is removed. A full or read-only disk is a ``ValueError`` that names the file."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        temporary, file = _claimed(path)
+        try:
+            with file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if fcntl is None:  # Windows moves no open file
+                    file.close()
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _claimed(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside ``path`` with a lock on it, which the system frees when the process ends, however it ends."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        file = temporary.open("wb")
+        if fcntl is None:
+            return temporary, file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():  # else another process took it for a dead one's before it was locked
+            return temporary, file
+        file.close()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed had written of ``path``: files that nobody holds a lock on."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its process lives
+                left.unlink()
+
+
+def _cell_sha256(cell: Mapping) -> str:
+    """Of all that a cell says but this, however it is laid out."""
+    plain = {**cell, SUMS: {"utterances": _sum(cell, "utterances")}}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _csv_sha256(path: Path, cell: Mapping) -> str | None:
+    """Of the outcomes beside a cell; None where it has none."""
+    outcomes = path.with_suffix(".csv")
+    return hashlib.sha256(outcomes.read_bytes()).hexdigest() if cell.get("scores") and outcomes.is_file() else None
+
+
+def _sum(cell: Mapping, of: str) -> str | None:
+    """A checksum that a cell states; files of older versions have none."""
+    sums = cell.get(SUMS)
+    return sums.get(of) if isinstance(sums, Mapping) else None
 
 
 def _upgraded(cell: dict) -> dict:

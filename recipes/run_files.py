@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from ..upstream.checkpoint import load_checkpoint, part, restore, save_checkpoint
+from .corpora.cache import writing
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,9 @@ class Log:
         if writes:
             kept = [line for line in read_log(path) if line["step"] <= step]
             temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            temporary.replace(path)
+            with writing(path):
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                temporary.replace(path)
 
     def add(self, **values: float) -> None:
         """Note one step."""
@@ -40,7 +42,7 @@ class Log:
         line = {"step": step, **{key: sum(found) / len(found) for key, found in noted.items()}, **values}
         self.pending.clear()
         if self.writes:
-            with self.path.open("a", encoding="utf-8") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         return line
 
@@ -48,7 +50,7 @@ class Log:
 def read_log(path: Path) -> list[dict[str, float]]:
     """The lines of a log; a last line cut short by a kill is left out, a missing file has none."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

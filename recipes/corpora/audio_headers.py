@@ -77,7 +77,8 @@ def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[Header | 
             if not isinstance(header, str)
         }
         with replace_file(index_path) as temporary:
-            temporary.write_text(json.dumps({"schema": SCHEMA, "root": str(root), "files": index}), encoding="utf-8")
+            head = {"schema": SCHEMA, "root": str(root), "sha256": _sha256(index)}
+            temporary.write_text(json.dumps({**head, "files": index}), encoding="utf-8")
     return [reasons[name] if name in reasons else Header(*index[name][2:]) for name in names]
 
 
@@ -107,6 +108,10 @@ def _content(file: AudioFile) -> int:
     return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
+def _sha256(index: dict[str, list[int]]) -> str:
+    return hashlib.sha256(json.dumps(index).encode()).hexdigest()
+
+
 def _load(path: Path) -> dict[str, list[int]]:
     """The cached index; empty when there is none, or when it is damaged (it is then written again)."""
     if not path.is_file():
@@ -117,6 +122,8 @@ def _load(path: Path) -> dict[str, list[int]]:
             return {}
         if index["schema"] != SCHEMA or not all(len(row) == 5 for row in index["files"].values()):
             raise ValueError("another schema")
+        if index.get("sha256", _sha256(index["files"])) != _sha256(index["files"]):
+            raise ValueError("it does not match its checksum")
         return dict(index["files"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         logger.warning("the cached header index %s is damaged (%s): reading all headers again", path, error)

@@ -1,5 +1,6 @@
 """Where made data is kept, and how a folder is made whole or not at all."""
 
+import errno
 import logging
 import os
 import secrets
@@ -13,6 +14,12 @@ from filelock import FileLock, Timeout
 logger = logging.getLogger(__name__)
 
 WAIT_QUIETLY_S = 1.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ELSEWHERE = "choose another folder, for the cache by setting S3PRL_ATTENTION_CACHE"
+
+
+class Unwritable(OSError, ValueError):
+    """What could not be written, why, and the cure; ``errno`` is the system's."""
 
 
 def cache_dir() -> Path:
@@ -22,6 +29,20 @@ def cache_dir() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "s3prl-attention"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Lets a full or read-only disk be told with the path and the cure, as ``Unwritable``; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, Unwritable) or error.errno not in (*NO_ROOM, errno.EROFS):
+            raise
+        cure = "" if error.errno == errno.EROFS else "free some room on its disk and run the same command again, or "
+        told = Unwritable(f"{path}: cannot be written ({os.strerror(error.errno)}): {cure}{ELSEWHERE}")
+        told.errno = error.errno
+        raise told from error
 
 
 @contextmanager
@@ -53,11 +74,12 @@ def folder_lock(target: Path) -> Iterator[None]:
     """Hold the lock beside ``target``; says so when it has to wait for another process."""
     _make_parent(target)
     lock = FileLock(target.parent / f".{target.name}.lock")
-    try:
-        lock.acquire(timeout=WAIT_QUIETLY_S)
-    except Timeout:
-        logger.info("waiting for another process that is making %s", target)
-        lock.acquire()
+    with writing(target):
+        try:
+            lock.acquire(timeout=WAIT_QUIETLY_S)
+        except Timeout:
+            logger.info("waiting for another process that is making %s", target)
+            lock.acquire()
     try:
         yield
     finally:
@@ -70,10 +92,11 @@ def replace_file(path: Path) -> Iterator[Path]:
     _make_parent(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with writing(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -86,10 +109,7 @@ def _make_parent(path: Path) -> None:
     except OSError as error:
         writable, reason = False, str(error.strerror)
     if not writable:
-        raise ValueError(
-            f"{path.parent}: cannot be written ({reason}): choose another folder, for the cache by setting "
-            f"S3PRL_ATTENTION_CACHE"
-        )
+        raise ValueError(f"{path.parent}: cannot be written ({reason}): {ELSEWHERE}")
 
 
 @contextmanager
@@ -98,18 +118,19 @@ def _staged(target: Path) -> Iterator[Path]:
     for stale in target.parent.glob(f".{_escape(target.name)}.*.tmp"):
         shutil.rmtree(stale, ignore_errors=True)
     folder = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    folder.mkdir()
     try:
-        yield folder
-        _sync(folder)
-        if target.exists():
-            replaced = target.parent / f".{target.name}.old-{secrets.token_hex(4)}.tmp"
-            target.rename(replaced)
-            folder.rename(target)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            folder.rename(target)
-        _sync(target.parent)
+        with writing(target):
+            folder.mkdir()
+            yield folder
+            _sync(folder)
+            if target.exists():
+                replaced = target.parent / f".{target.name}.old-{secrets.token_hex(4)}.tmp"
+                target.rename(replaced)
+                folder.rename(target)
+                shutil.rmtree(replaced, ignore_errors=True)
+            else:
+                folder.rename(target)
+            _sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

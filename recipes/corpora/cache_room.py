@@ -10,11 +10,12 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import folder_lock
+from .cache import folder_lock, writing
 
 try:
     import fcntl
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 LIMIT = "S3PRL_ATTENTION_CACHE_LIMIT"
 MARGIN_BYTES = 500_000_000  # that stay free on the disk, for checkpoints and results
 USED = "used"
+STEP_NS = 1_000_000  # between two uses, where the clock does not tell them apart
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -47,14 +49,36 @@ def entries(root: Path) -> list[Entry]:
 
 def claim(path: Path) -> Callable[[], None]:
     """Make the entry if it is not there, note that it is used now, and keep it from removal until the returned function
-    is called or the process ends."""
-    with folder_lock(path.parent):
+    is called or the process ends. In a cache that may not be written to, an entry that is there is kept only."""
+    if (path / USED).is_file() and not os.access(path.parent, os.W_OK):
+        handle = os.open(path / USED, os.O_RDONLY)
+        _share(handle)
+        return lambda: os.close(handle)
+    with folder_lock(path.parent), writing(path):
         path.mkdir(parents=True, exist_ok=True)
         handle = os.open(path / USED, os.O_RDWR | os.O_CREAT, 0o644)
-        os.utime(path / USED)
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_SH)
+        now_ns = max(time.time_ns(), _latest_ns(path) + STEP_NS)
+        os.utime(path / USED, ns=(now_ns, now_ns))
+        _share(handle)
     return lambda: os.close(handle)
+
+
+def _share(handle: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+def _latest_ns(path: Path) -> int:
+    """When an entry beside ``path`` was used last. The next use is later, even where the clock was set back since: the
+    order of uses decides which entry goes first."""
+    return max((_stat_ns(used) for used in path.parent.glob(f"*/{USED}") if used.parent != path), default=0)
+
+
+def _stat_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # removed by another process meanwhile
+        return 0
 
 
 def in_use(path: Path) -> bool:

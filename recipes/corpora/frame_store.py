@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ CURE = "remove the folder and run again to make it anew"
 
 class FrameStore:
     """Arrays ``(T_i, *frame_shape)`` of one dtype, read as views of a file, or of several that are read as one;
-    ``create`` or ``open`` it."""
+    ``create`` or ``open`` it.
+
+    Each array has a checksum, which is looked at when the array is asked for first. Those of older versions have none.
+    """
 
     def __init__(self, folders: Sequence[Path], indices: Sequence[dict[str, Any]]) -> None:
         self.folders = tuple(folders)
@@ -32,6 +36,7 @@ class FrameStore:
         self._sha256: list[str | None] = [index.get("frames_sha256") for index in indices]
         self._frames: list[np.ndarray] = []
         self._places: dict[str, tuple[int, int, int]] = {}  # id -> file, first frame, T_i
+        self._unchecked: dict[str, int] = {}  # id -> checksum of what was not read yet
         for number, (folder, index) in enumerate(zip(folders, indices, strict=True)):
             if (tuple(index["frame_shape"]), np.dtype(index["dtype"])) != (self.frame_shape, self.dtype):
                 raise ValueError(
@@ -44,6 +49,7 @@ class FrameStore:
                     raise ValueError(f"frame stores {folders[0]} and {folder} both hold {id!r}: remove one of them")
                 self._places[id] = (number, start, length)
                 start += length
+            self._unchecked |= zip(index["ids"], index.get("crc32", ()), strict=False)
             shape = (start, *self.frame_shape)
             self._frames.append(np.asarray(np.memmap(folder / DATA, dtype=self.dtype, mode="r", shape=shape)))
 
@@ -63,6 +69,7 @@ class FrameStore:
         folder = Path(folder)
         ids: list[str] = []
         lengths: list[int] = []
+        checksums: list[int] = []
         seen: set[str] = set()
         frame_shape: tuple[int, ...] | None = None
         digest = hashlib.sha256()
@@ -78,12 +85,14 @@ class FrameStore:
                     seen.add(id)
                     ids.append(id)
                     lengths.append(len(array))
+                    checksums.append(zlib.crc32(content))
                 file.flush()
                 os.fsync(file.fileno())
             if frame_shape is None:
                 raise ValueError(f"frame store {folder}: there is nothing to store: give at least one utterance")
             index = {"dtype": np.dtype(dtype).str, "frame_shape": list(frame_shape), "ids": ids, "lengths": lengths}
-            body = _serialised(folder, index | {"meta": meta, "frames_sha256": digest.hexdigest()})
+            sums = {"frames_sha256": digest.hexdigest(), "crc32": checksums}
+            body = _serialised(folder, index | {"meta": meta} | sums)
             head = {"schema": SCHEMA, "sha256": hashlib.sha256(body.encode()).hexdigest()}
             with (staging / INDEX).open("w", encoding="utf-8") as file:
                 file.write(json.dumps(head) + "\n" + body)
@@ -129,9 +138,16 @@ class FrameStore:
         return self._places[id][2]
 
     def __getitem__(self, id: str) -> np.ndarray:
-        """The frames of one utterance (T_i, *frame_shape): a read-only view of the file, read as it is used."""
+        """The frames of one utterance (T_i, *frame_shape), a read-only view of the file; ``ValueError`` when they are
+        not those that were written."""
         number, start, length = self._places[id]
-        return self._frames[number][start : start + length]
+        frames = self._frames[number][start : start + length]
+        if id in self._unchecked:
+            if zlib.crc32(frames) != self._unchecked[id]:
+                where = f"frame store {self.folders[number]}: utterance {id!r}"
+                raise ValueError(f"{where} does not match its checksum: {CURE}")
+            del self._unchecked[id]
+        return frames
 
     def __contains__(self, id: object) -> bool:
         return id in self._places

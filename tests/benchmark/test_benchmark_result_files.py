@@ -1,5 +1,7 @@
 """Result files: whole or absent, readable or named."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -23,6 +25,7 @@ def test_cells_survive_writing_and_reading(tmp_path: Path):
     for path, cell in zip(paths, cells, strict=True):
         if cell["scores"]:
             cell["scores"]["utterances"] = path.with_suffix(".csv").name
+        assert by_path[path].pop("checksums").keys() == {"cell", "utterances"}
         assert by_path[path] == cell
 
 
@@ -103,8 +106,59 @@ def test_a_reader_of_the_old_file_reads_all_of_it_while_the_new_one_comes(tmp_pa
     result_files.write_cell(path, make_cell())
     with path.open() as old:
         result_files.write_cell(path, make_cell(cell__seed=1))
-        assert json.load(old) == make_cell()
-    assert result_files.read_cell(path) == make_cell(cell__seed=1)
+        assert json.load(old)["cell"] == make_cell()["cell"]
+    assert result_files.read_cell(path)["cell"] == make_cell(cell__seed=1)["cell"]
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_a_flipped_bit_in_a_result_is_noticed_and_the_cell_is_made_anew(tmp_path: Path, number: int):
+    path = save(tmp_path, make_cell())
+    data = bytearray(path.read_bytes())
+    data[number * len(data) // 20] ^= 2
+    path.write_bytes(data)
+    with pytest.raises(result_files.NoCell, match="delete it and run again") as caught:
+        result_files.read_cell(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_digit_that_changed_is_noticed(tmp_path: Path):
+    path = save(tmp_path, make_cell(scores__test=0.5))
+    text = path.read_text()
+    path.write_text(text.replace('"test": 0.5', '"test": 0.7'))
+    with pytest.raises(result_files.NoCell, match="does not match its checksum"):
+        result_files.read_cell(path)
+    path.write_text(text)
+    assert result_files.read_cell(path)["scores"]["test"] == 0.5
+
+
+def test_changed_outcomes_are_noticed_although_their_number_is_right(tmp_path: Path):
+    path = save(tmp_path, make_cell())
+    (cell,), _ = result_files.read_cells(tmp_path)
+    outcomes_file = path.with_suffix(".csv")
+    outcomes_file.write_text(outcomes_file.read_text().replace(",1,1,", ",0,1,", 1))
+    with pytest.raises(ValueError, match=r"csv does not match its checksum.*delete .*json and run again to make both"):
+        result_files.read_utterances(cell)
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writes_stays(tmp_path: Path):
+    path = tmp_path / "c.json"
+    (tmp_path / ".c.json.4711-dead.tmp").write_bytes(b"half")
+    (tmp_path / ".d.json.4711-dead.tmp").write_bytes(b"of another file")
+    with (tmp_path / ".c.json.4712-beef.tmp").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        result_files.write_atomically(path, b"whole")
+    names = [".c.json.4712-beef.tmp", ".d.json.4711-dead.tmp", "c.json"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == names
+
+
+def test_a_full_disk_names_the_file_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ValueError, match=r"c\.json: cannot be written \(No space .*: free some room .*run the same"):
+        result_files.write_atomically(tmp_path / "c.json", b"whole")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unreadable_files_are_named_with_their_cure_and_the_rest_is_read(tmp_path: Path):

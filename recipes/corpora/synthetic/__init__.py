@@ -1,6 +1,8 @@
 """The embedded corpus: spoken by eSpeak NG on first use, then kept in the cache."""
 
 import dataclasses
+import errno
+import hashlib
 import importlib.util
 import json
 import logging
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
 CHECKSUMS = "checksums.txt"
+SUMS = "SHA256SUMS"  # of all but the audio, which has checksums of its own; corpora of older versions lack it
+SPARE_BYTES = 1_000_000  # less than this is a full disk
 LABEL = "label"
 
 
@@ -46,6 +50,7 @@ def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
         )
     name = f"synthetic-v{GENERATOR_VERSION}-{size}-seed{seed}"
     folder = ensure_folder(cache_dir() / "corpora" / name, lambda staging: generate(staging, size=size, seed=seed))
+    _check_sums(folder)
     corpus = load_librispeech(folder)
     checksums = dict(line.split() for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines())
     speakers = read_speakers(folder)
@@ -105,6 +110,26 @@ def generate(folder: Path, *, size: str, seed: int, num_workers: int | None = No
     for share in range(num_workers):
         shutil.rmtree(folder / f"espeak-{share}")
         _error_log(folder, share).unlink()
+    texts = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".flac"]
+    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in texts]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")  # as sha256sum -c reads it
+
+
+def _check_sums(folder: Path) -> None:
+    """Raises ``ValueError`` naming a text file of the made corpus that is not as it was written."""
+    if not (folder / SUMS).is_file():
+        return
+    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n"):
+        digest, _, name = line.partition("  ")
+        path = folder / name if name.isprintable() else folder / SUMS
+        if not path.is_file() or _sha256(path) != digest:
+            raise ValueError(
+                f"{path}: it does not match its checksum in {SUMS}: remove {folder}, it will be made again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _start_worker(folder: Path, *, size: str, seed: int, share: int, of: int) -> "subprocess.Popen[bytes]":
@@ -124,6 +149,8 @@ def _start_worker(folder: Path, *, size: str, seed: int, share: int, of: int) ->
 def _check_workers(workers: "list[subprocess.Popen[bytes]]", folder: Path) -> None:
     for share, worker in enumerate(workers):
         if worker.poll() not in (None, 0):
+            if shutil.disk_usage(folder).free < SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             lines = _error_log(folder, share).read_text(errors="replace").strip().splitlines() or ["no message"]
             raise RuntimeError(
                 f"the process that makes the synthetic corpus ended with code {worker.returncode} ({lines[-1]}): "
