@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
-    """Hold this machine's timing lock: a file lock in the user's cache folder (of temporary files, where the cache is
-    read-only), which the system frees when the process
-    ends, however it ends. Calls ``say`` with one line when another process has it and this one waits."""
+    """Hold this machine's timing lock: a file lock in the user's cache folder (where that is read-only, in the one of
+    temporary files), which the system frees when the process ends, however it ends. Calls ``say`` with one line when
+    another process has it and this one waits."""
     from ..recipes.corpora import cache_dir
 
     name = f"timing-{platform.node() or 'localhost'}.lock"  # the cache may be shared by several machines

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..recipes.lineage import deciding
 from ..upstream.s3prl_upstreams import load_foreign, parse
 from .lane import exclusive_lane
 from .memory import Memory, peak_memory
@@ -37,7 +38,7 @@ def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
     """Where the record of one upstream goes; the name changes with all that changes its times."""
     resolved = study.resolved()
     attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
-    parts = [resolved["model"], attention, resolved["timing"], resolved["pretrain"]]
+    parts = [resolved["model"], attention, resolved["timing"], deciding(resolved["pretrain"])]
     parts += [study.checkpoint] if study.checkpoint is not None else []
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
     return out / "timing" / f"{safe_name(study.label)}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

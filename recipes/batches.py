@@ -5,7 +5,7 @@ Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands, C = stack * F.
 
 import hashlib
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -94,8 +94,13 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
-        tensors = (part.to(device) for part in (self.corrupted, self.target, self.chosen, self.keep))
-        return Batch(*tensors, weight=self.weight)
+        return self.changed(lambda tensor: tensor.to(device))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The same with ``change`` applied to each tensor."""
+        return Batch(
+            change(self.corrupted), change(self.target), change(self.chosen), change(self.keep), weight=self.weight
+        )
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..upstream.encoder import EncoderOptions
 from ..upstream.expert import split_options
 from ..upstream.options import typed
+from ..upstream.plain_yaml import parse_yaml, read_yaml
 from ..upstream.registry import nearest
 
 HERE = Path(__file__).parent
@@ -145,11 +144,8 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
         section, dot, name = key.partition(".")
         if not (equals and dot and name) or section not in SECTIONS:
             raise ValueError(f"{text!r} is no override: write section.option=value; sections: {', '.join(SECTIONS)}")
-        try:
-            read = yaml.safe_load(value)
-            parsed.setdefault(section, {})[name] = read if value.startswith(("'", '"')) else _scalar(read)
-        except yaml.YAMLError:
-            raise ValueError(f"{text!r}: the value is not YAML; quote it") from None
+        read = parse_yaml(value, repr(text), "quote the value")
+        parsed.setdefault(section, {})[name] = read if value.startswith(("'", '"')) else _scalar(read)
     return parsed
 
 
@@ -195,7 +191,9 @@ def load_recipe(upstream: str, preset: str, overrides: Sequence[str] = ()) -> Re
 
 
 def _read(path: Path, allowed: Sequence[str]) -> dict[str, dict[str, Any]]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict) or not all(each is None or isinstance(each, dict) for each in content.values()):
+        raise ValueError(f"{path}: a recipe or preset holds sections of 'name: value' lines: correct it")
     unknown = [key for key in content if key not in allowed]
     if unknown:
         raise ValueError(f"{path.name}: no section {unknown[0]!r} here ({nearest(unknown[0], list(allowed))})")

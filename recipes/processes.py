@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -58,14 +59,14 @@ class Processes:
         all. Buffers are left to ``average``, because most of them never change and some are large."""
         if self.num == 1:
             return model
+        options: dict[str, Any] = {"gradient_as_bucket_view": True}
         known = signature(DistributedDataParallel).parameters
-        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before PyTorch 2.13
-        return DistributedDataParallel(
-            model,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            **{name: False},
+        options["forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"] = (
+            False  # older PyTorch
         )
+        if self.device.type == "cuda":
+            options["device_ids"] = [self.device]
+        return DistributedDataParallel(model, **options)
 
     @torch.no_grad()
     def average(self, buffers: Sequence[Tensor]) -> None:

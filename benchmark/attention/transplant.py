@@ -93,11 +93,12 @@ def held_out(trained: Trained, corpus: Corpus) -> list[Batch]:
     speech = Speech(
         store, trained.valid_ids, trained.expert.log_mel, options.stack, options.max_frames, trained.config, seed=0
     )
-    return [
-        Batch(*(tensor[at : at + 1, : int(batch.keep[at].sum())] for tensor in vars(batch).values()))
-        for batch in validation(speech)
-        for at in range(len(batch.keep))
-    ]
+    return [_alone(batch, at) for batch in validation(speech) for at in range(len(batch.keep))]
+
+
+def _alone(batch: Batch, at: int) -> Batch:
+    length = int(batch.keep[at].sum())
+    return batch.changed(lambda tensor: tensor[at : at + 1, :length])
 
 
 def transplant(trained: Trained, utterances: Sequence[Batch], means: Tensor, device: str = "cpu") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from s3prl_attention.benchmark.attention.transplant import held_out, load_traine
 from s3prl_attention.benchmark.attention.transplant_report import figure, markdown
 from s3prl_attention.recipes.config import load_recipe
 from s3prl_attention.recipes.lineage import pretrain_part
+from s3prl_attention.recipes.objective import MaskedAcousticModel
 from s3prl_attention.recipes.pretrain import pretrain, validate
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.contract import entry
@@ -189,7 +190,7 @@ def test_the_loss_before_is_the_one_of_pretraining_and_the_rest_is_what_it_says(
     after = found.expert.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
-    model = nn.ModuleDict({"expert": found.expert, "head": found.head})
+    model = MaskedAcousticModel(found.expert, found.head)
     assert validate(model, utterances, torch.device("cpu")) == pytest.approx(got["before"], abs=1e-6)
     # and each number is the loss with exactly those heads replaced
     uniform, identity = torch.full((LONGEST, LONGEST), 1 / LONGEST), torch.eye(LONGEST)

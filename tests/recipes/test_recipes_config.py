@@ -177,8 +177,22 @@ def test_what_is_no_override_is_told(text):
 
 
 def test_an_override_that_is_no_yaml_is_told():
-    with pytest.raises(ValueError, match=r"'data.root=\[a': the value is not YAML; quote it"):
+    with pytest.raises(ValueError, match=r"'data.root=\[a':1: is not YAML .*: quote the value"):
         load_recipe("fixed_init", "smoke", ["data.root=[a"])
+
+
+def test_an_override_that_explodes_when_it_is_read_is_refused():
+    levels = ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))
+    with pytest.raises(ValueError, match="aliases that make more than 200,000 values"):
+        load_recipe("fixed_init", "smoke", [f"model.hidden_dim=[&a0 lol, {levels}]"])
+
+
+@pytest.mark.parametrize("text", ["- a list", "model: [1, 2]", "model: 3"])
+def test_a_recipe_without_sections_is_told(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.yaml: a recipe or preset holds sections of 'name: value' lines"):
+        config._read(path, config.SECTIONS)
 
 
 def test_an_unknown_preset_or_upstream_is_answered_with_near_names():

@@ -157,7 +157,7 @@ def test_what_a_call_lacks_is_told_in_one_line(s3prl_hub, tmp_path):
         ValueError, match=r"^fixed_init_local needs ckpt \(-k\): name a checkpoint folder, or use fixed_init$"
     ):
         s3prl_hub.fixed_init_local()
-    with pytest.raises(ValueError, match=r"nowhere is no checkpoint: .* missing; name a folder that has both$"):
+    with pytest.raises(ValueError, match=r"nowhere is no checkpoint: .* missing; name a folder that has both"):
         s3prl_hub.fixed_init_local(ckpt=tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"^upstream 'fixed_init': no option 'hiden_dim' \(did you mean 'hidden_dim'"):
         s3prl_hub.fixed_init(hiden_dim=3)
