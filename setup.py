@@ -54,8 +54,8 @@ setup(
         "synth": ["espeakng-loader", "scipy"],
         # a test builds a package without a network, some run s3prl's datasets, which import pandas undeclared, and
         # some look at leaderboard.html in Chromium, through selenium, where Chromium and its driver are installed
-        "test": ["pytest", "hypothesis", "setuptools>=71", "pandas", "selenium"],
-        "dev": ["pytest", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "setuptools>=71", "pandas", "selenium"],
+        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
     },
     entry_points={"s3prl_attention.upstreams": [], "s3prl_attention.downstreams": []},
 )

@@ -143,7 +143,7 @@ class FrameStore:
         number, start, length = self._places[id]
         frames = self._frames[number][start : start + length]
         if id in self._unchecked:
-            if zlib.crc32(frames) != self._unchecked[id]:
+            if zlib.crc32(frames.data) != self._unchecked[id]:
                 where = f"frame store {self.folders[number]}: utterance {id!r}"
                 raise ValueError(f"{where} does not match its checksum: {CURE}")
             del self._unchecked[id]
