@@ -51,11 +51,22 @@ setup(
         "tensorboardX",  # s3prl's run_downstream imports it undeclared; the pre-training log is written with it
     ],
     extras_require={
+        "slurm": ["submitit"],
         "synth": ["espeakng-loader", "scipy"],
         # a test builds a package without a network, some run s3prl's datasets, which import pandas undeclared, and
         # some look at leaderboard.html in Chromium, through selenium, where Chromium and its driver are installed
         "test": ["pytest", "pytest-xdist", "hypothesis", "setuptools>=71", "pandas", "selenium"],
-        "dev": ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "pre-commit", "types-PyYAML", "types-tqdm", "build"],
+        "dev": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "ruff",
+            "mypy",
+            "pre-commit",
+            "types-PyYAML",
+            "types-tqdm",
+            "build",
+        ],
     },
     entry_points={"s3prl_attention.upstreams": [], "s3prl_attention.downstreams": []},
 )

@@ -30,6 +30,7 @@ class Budget:
         clock: tells the time.
         steps: what each cell needs, by the path of its result.
         estimate: of the steps.
+        slots: steps that are done at a time.
     """
 
     total_s: float
@@ -37,6 +38,7 @@ class Budget:
     clock: Callable[[], float] = monotonic
     steps: dict[Path, tuple[Step, ...]] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=Estimate)
+    slots: int = 1
     _done: set[Step] = field(default_factory=set)
     _clocked: dict[str, tuple[float, float]] = field(default_factory=dict)  # phase -> seconds: real, expected
 
@@ -67,7 +69,7 @@ class Budget:
 
     def affordable(self, paths: Sequence[Path]) -> list[Path]:
         """Those that fit when they are made one after the other, each step once."""
-        left_s, spent, chosen = self.left_s(), set(self._done), []
+        left_s, spent, chosen = self.left_s() * self.slots, set(self._done), []
         for path in paths:
             steps = [step for step in self.steps.get(path, ()) if step not in spent]
             need_s = self.need_s(steps) if self.limited else 0.0

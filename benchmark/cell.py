@@ -1,6 +1,9 @@
 """One cell of the grid: an upstream, a task, a seed; from hidden states to a result file."""
 
+from __future__ import annotations
+
 import logging
+import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -100,16 +103,26 @@ def reason_of(error: BaseException) -> str:
     return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell could not be made: ``failed``, or ``timeout``."""
+
+    reason: str
+    traceback: str = ""
+    status: str = "failed"
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """An error that was raised."""
+        return cls(reason_of(error), "".join(traceback.format_exception(error)))
+
+
 def write_failure(
-    cell: Cell, error: BaseException, speech: Speech, overrides: Sequence[str], threads: int, device: str, out: Path
+    cell: Cell, failure: Failure, speech: Speech, overrides: Sequence[str], threads: int, device: str, out: Path
 ) -> None:
     """Record that a cell failed, and why; a finished cell stays as it is."""
-    told = {
-        "status": "failed",
-        "reason": reason_of(error),
-        "traceback": "".join(traceback.format_exception(error)),
-    }
-    _write_unmade(cell, told, ("missing", "skipped", "timeout", "failed"), speech, overrides, threads, device, out)
+    over = ("missing", "skipped", "timeout", "failed")
+    _write_unmade(cell, asdict(failure), over, speech, overrides, threads, device, out)
 
 
 def write_skipped(
@@ -246,3 +259,9 @@ def _facts(study: Study) -> dict[str, Any]:
         macs = model.num_layers * layer + frames * model.input_dim * model.hidden_dim
     facts = {"name": study.label, "title": title, "macs_10s": macs, "order": order, "note": note}
     return {**facts, "source_hash": source_hash(study.upstream)}
+
+
+if __name__ == "__main__":
+    from .cell_spec import main
+
+    sys.exit(main())

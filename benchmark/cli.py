@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from ..upstream.registry import nearest
 from .command_line import INTERRUPTED
-from .names import is_override
+from .names import EXECUTORS, is_override
 
 if TYPE_CHECKING:
     from .plan import Request
+
+SLURM = "slurm."  # begins overrides that are about jobs and change no result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +51,26 @@ def request_of(options: argparse.Namespace, overrides: Sequence[str], command: s
         upstreams=options.upstream,
         downstreams=options.downstream,
         seeds=options.seed,
-        overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root}) + list(overrides),
+        overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root})
+        + [word for word in overrides if not word.startswith(SLURM)],
+        + [word for word in overrides if not word.startswith("slurm.")],
         device=options.device,
         command=command,
         budget_s=None if options.budget is None else parse(options.budget),
+        executor=options.executor,
+        jobs=_jobs(options),
+        timeout_s=None if options.timeout is None else parse(options.timeout),
+        slurm=[word for word in overrides if word.startswith(SLURM)],
     )
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    """How many jobs at a time; ``ValueError`` where an option does not go with the executor."""
+    if options.jobs < 1:
+        raise ValueError(f"--jobs {options.jobs}: give a number from 1")
+    if options.executor == "inline" and (options.jobs > 1 or options.timeout):
+        raise ValueError("--executor inline does one cell after the other, to its end: leave out --jobs and --timeout")
+    return options.jobs
 
 
 def _plan_only(request: "Request") -> int:
@@ -108,6 +125,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     help_budget = "measure first, make what fits into this time (2h, 90m, 45s, 1h30m), record the rest as skipped"
     add("--budget", metavar="TIME", help=help_budget)
+    help_executor = "where cells are made: each in a fresh process here (local), by Slurm with slurm.option=value words "
+    help_executor += "(slurm, extra 'slurm'), or in this process, to debug (inline)"
+    add("--executor", choices=EXECUTORS, default="local", help=f"{help_executor} (default: local)")
+    help_jobs = "cells at a time on this machine, which share its cores; timing is always alone (default: 1)"
+    add("--jobs", type=int, default=1, metavar="N", help=help_jobs)
+    add("--timeout", metavar="TIME", help="end a pre-training or a cell that takes longer, and go on (default: none)")
     only = parser.add_mutually_exclusive_group()
     help_dry = "print plan and estimate of time, disk and memory; make and write no result"
     only.add_argument("--dry-run", action="store_true", help=help_dry)

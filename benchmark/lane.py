@@ -6,19 +6,52 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # Windows: timing does not wait for work there, and tells that it was disturbed
+    fcntl = None  # type: ignore[assignment]
+
+PASSING_S = 0.5  # how long those who pass may hold the lock
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
-    """Hold this machine's timing lock: a file lock in the user's cache folder (where that is read-only, in the one of
-    temporary files), which the system frees when the process ends, however it ends. Calls ``say`` with one line when
-    another process has it and this one waits."""
+    """Hold this machine's timing lock, and keep the ``working`` processes of all runs out: file locks in the user's
+    cache folder (where that is read-only, in the one of temporary files), which the system frees when the process ends,
+    however it ends. Calls ``say`` with one line when this one waits for others to end."""
+    path = _lock_path()
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PASSING_S)
+    except Timeout:
+        say(f"another run of yours is timing: waiting for it to end, since each would slow the other (lock {path})")
+        lock.acquire()
+    try:
+        with _workers_lock(path, alone=True, say=say):
+            yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Hold a place beside other working processes for the block; waits while another process of the user is timing, or
+    is waiting to: what it measures would be worth nothing."""
+    path = _lock_path()
+    with ExitStack() as stack:
+        with FileLock(path):  # passed by one after the other: who wants to time lets nobody pass after itself
+            stack.enter_context(_workers_lock(path, alone=False))
+        yield
+
+
+def _lock_path() -> Path:
     from ..recipes.corpora import cache_dir
 
     name = f"timing-{platform.node() or 'localhost'}.lock"  # the cache may be shared by several machines
@@ -26,16 +59,23 @@ def exclusive_lane(say: Callable[[str], None] = logger.info) -> Iterator[None]:
     if path.parent.is_dir() and not os.access(path.parent, os.W_OK):  # a cache to read from only
         path = Path(tempfile.gettempdir()) / f"s3prl-attention-{os.getuid() if hasattr(os, 'getuid') else 0}-{name}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another run of yours is timing: waiting for it to end, since each would slow the other (lock {path})")
-        lock.acquire()
-    try:
+    return path
+
+
+@contextmanager
+def _workers_lock(path: Path, alone: bool, say: Callable[[str], None] = logger.info) -> Iterator[None]:
+    """The lock that working processes share and that timing has alone."""
+    if fcntl is None:
         yield
-    finally:
-        lock.release()
+        return
+    with path.with_suffix(".workers").open("a") as file:
+        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"other processes of yours are working: waiting for what they are at, to time alone (lock {path})")
+            fcntl.flock(file, how)
+        yield
 
 
 class OtherLoad:

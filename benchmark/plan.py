@@ -23,7 +23,9 @@ from .stopwatch import timing_path
 
 @dataclass(frozen=True)
 class Request:
-    """What one command asks for. ``upstreams`` and ``downstreams`` empty: all of them. ``budget_s`` None: no limit."""
+    """What one command asks for. ``upstreams`` and ``downstreams`` empty: all of them. ``budget_s`` None: no limit.
+    ``executor`` is one of ``EXECUTORS``, which does ``jobs`` at a time and ends one after ``timeout_s``; ``slurm`` are
+    its options, ``slurm.name=value``."""
 
     preset: str
     out: Path
@@ -34,6 +36,10 @@ class Request:
     device: str = "cpu"
     command: str | None = None
     budget_s: float | None = None
+    executor: str = "inline"
+    jobs: int = 1
+    timeout_s: float | None = None
+    slurm: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..upstream.contract import entry
 from ..upstream.mel import MelExpert
 from ..upstream.s3prl_upstreams import load_foreign, parse, s3prl_version
 from .attention import mean_maps
+from .claims import claims_of
 from .lengths import padding
 from .names import MEL, is_foreign, is_pretrained
 from .result_files import safe_name
@@ -33,6 +35,9 @@ from .variants import row_label
 
 if TYPE_CHECKING:
     from s3prl.upstream.interfaces import UpstreamBase
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,18 +154,20 @@ def states_key(upstream: str, expert: UpstreamBase, corpus: Corpus, dtype: str) 
 
 def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str) -> Pretrained:
     """Pre-train unless ``out`` has it, and before that the upstream whose maps it starts from, if there is one."""
-    corpus, recipe, run = speech.pretraining, study.recipe, _run_name(study, speech, seed)
+    corpus, recipe, run = speech.pretraining, study.recipe, run_name(study, speech, seed)
     source = source_of_maps(study)
     if source is not None:
-        maps = out / "maps" / corpus.name / f"{_run_name(source, speech, seed)}--v{mean_maps.VERSION}.safetensors"
+        maps = out / "maps" / corpus.name / f"{run_name(source, speech, seed)}--v{mean_maps.VERSION}.safetensors"
         if not maps.is_file():
             trained = _pretrained(source, speech, seed, out, device)
             mean_maps.write_mean_maps(trained.checkpoint, corpus, maps, device=device)
         recipe = replace(recipe, attention={**recipe.attention, "maps": str(maps)})
-    return pretrain(recipe, corpus, out / "pretrain" / corpus.name / run, seed, device)
+    with claims_of(out).wait_for(run, lambda: logger.info("waiting for another process that pre-trains %s", run)):
+        return pretrain(recipe, corpus, out / "pretrain" / corpus.name / run, seed, device)
 
 
-def _run_name(study: Study, speech: Speech, seed: int) -> str:
+def run_name(study: Study, speech: Speech, seed: int) -> str:
+    """What the pre-training of a row is called: the name of its folder, and of the claim on it."""
     name = study.upstream if is_foreign(study.upstream) else safe_name(study.label)
     return f"{name}--seed{seed}--{lineage(study, speech, seed)}"
 

@@ -68,10 +68,12 @@ def time_upstreams(
     errors: dict[str, str] = {}
     wholes = _built(filter(is_foreign, studies), errors, lambda name: load_foreign(parse(name)).to(where))
     timed = [*encoders, *wholes]
-    if all(read_record(paths[name]) is not None for name in (*timed, MEL) if name in studies):
+
+    def there() -> bool:
+        return all(read_record(paths[name]) is not None for name in (*timed, MEL) if name in studies)
+
+    if there():
         return  # nothing but what could not be loaded was missing
-    memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
-    logger.info("timing %s with %d threads", ", ".join(timed), threads)
     measured: dict[str, dict[str, Samples]] = {}
 
     def measure(title: str, cases: dict[str, Callable[[], None]]) -> None:
@@ -85,6 +87,10 @@ def time_upstreams(
         errors.update({name: f"{title}: {s.error}" for name, s in measured[title].items() if s.error})
 
     with exclusive_lane():
+        if there():
+            return  # another process has timed them meanwhile
+        memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
+        logger.info("timing %s with %d threads", ", ".join(timed), threads)
         measure("features", {MEL: features(where)})
         built = _built(encoders, errors, lambda name: _lengths(studies[name], where))
         for length in timing.lengths_s:
@@ -96,21 +102,21 @@ def time_upstreams(
             measure(f"whole_{length:g}s", {name: whole(each, length, where) for name, each in wholes.items()})
         del wholes
         measure("train_step", _built(encoders, errors, lambda name: train_step(studies[name].recipe, timing, where)))
-    for name, study in studies.items():
-        if is_foreign(name) and name not in timed:
-            continue
-        record = {
-            "time": {
-                "baseline": BASELINE,
-                "interleaved_with": timed,
-                "threads": threads,
-                "setting": {"device": device, **study.resolved()["timing"]},
-                "phases": _phases(name, measured),
-            },
-            "memory": memory.get(name),
-            "error": errors.get(name),
-        }
-        write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
+        for name, study in studies.items():
+            if is_foreign(name) and name not in timed:
+                continue
+            record = {
+                "time": {
+                    "baseline": BASELINE,
+                    "interleaved_with": timed,
+                    "threads": threads,
+                    "setting": {"device": device, **study.resolved()["timing"]},
+                    "phases": _phases(name, measured),
+                },
+                "memory": memory.get(name),
+                "error": errors.get(name),
+            }
+            write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
 
 
 def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> Memory | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .lane import ticks_to_s
 
-PRELOADED = ["torch", "s3prl_attention.upstream.encoder"]  # what takes seconds to import is imported once for all
+PRELOADED = ["torch", "s3prl_attention.benchmark.cell_spec"]  # what takes seconds to import is imported once for all
 
 
 class Worker:
@@ -25,12 +25,9 @@ class Worker:
 
     def __init__(self, build: Callable[[], Callable[[Any], Any]], name: str) -> None:
         self.name = name
-        method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-        context = get_context(method)  # the server forks and never computes, so that no thread is lost in the fork
-        if method == "forkserver":
-            context.set_forkserver_preload(PRELOADED)
+        context = fresh_processes()
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(build, theirs), daemon=True)  # type: ignore[attr-defined]
+        self.process = context.Process(target=_serve, args=(build, theirs), daemon=True)
         self.process.start()
         theirs.close()
         try:
@@ -74,6 +71,24 @@ class Worker:
         raise ValueError(f"{self.name}: its process died (exit code {code}): is there enough memory?") from None
 
 
+def fresh_processes() -> Any:
+    """Starts processes that share nothing with this one, in milliseconds where the system can fork: from a server that
+    has imported what takes seconds, and never computes, so that no thread is lost in the fork."""
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    context = get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def as_worker() -> None:
+    """Called first in a worker's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    offered_first = Path("/proc/self/oom_score_adj")
+    if offered_first.exists():
+        offered_first.write_text("1000")  # when memory runs out, the system ends a worker and not its parent
+
+
 def cpu_s(pids: Sequence[int]) -> float:
     """CPU seconds that processes have used (Linux; 0 elsewhere, where nothing compares them with the machine's)."""
     total_s = 0.0
@@ -87,10 +102,7 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 def _serve(build: Callable[[], Callable[[Any], Any]], pipe: Connection) -> None:
     """The worker's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    offered_first = Path("/proc/self/oom_score_adj")
-    if offered_first.exists():
-        offered_first.write_text("1000")  # when memory runs out, the system ends a worker and not its parent
+    as_worker()
     try:
         work = build()
     except Exception as error:  # told to the parent, which goes on without this worker

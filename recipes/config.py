@@ -136,14 +136,15 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.yaml"))
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``["pretrain.steps=50"]`` -> ``{"pretrain": {"steps": 50}}``; raises ``ValueError`` for any other form."""
+def parse_overrides(overrides: Sequence[str], allowed: Sequence[str] = SECTIONS) -> dict[str, dict[str, Any]]:
+    """``["pretrain.steps=50"]`` -> ``{"pretrain": {"steps": 50}}``; raises ``ValueError`` for any other form, or a
+    section that is not ``allowed``."""
     parsed: dict[str, dict[str, Any]] = {}
     for text in overrides:
         key, equals, value = text.partition("=")
         section, dot, name = key.partition(".")
-        if not (equals and dot and name) or section not in SECTIONS:
-            raise ValueError(f"{text!r} is no override: write section.option=value; sections: {', '.join(SECTIONS)}")
+        if not (equals and dot and name) or section not in allowed:
+            raise ValueError(f"{text!r} is no override: write section.option=value; sections: {', '.join(allowed)}")
         read = parse_yaml(value, repr(text), "quote the value")
         parsed.setdefault(section, {})[name] = read if value.startswith(("'", '"')) else _scalar(read)
     return parsed

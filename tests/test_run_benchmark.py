@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 from s3prl_attention import upstream
-from s3prl_attention.benchmark import grid
+from s3prl_attention.benchmark import executors
 from s3prl_attention.benchmark.cli import main
 from s3prl_attention.benchmark.explain import explain
 from s3prl_attention.benchmark.result_files import read_cell
@@ -118,6 +118,7 @@ def test_a_failed_upstream_is_recorded_and_the_others_go_on(synthetic_tiny, tmp_
 
     monkeypatch.setattr(fixed_init.Attention, "forward", broken)
     out = ["--out", str(tmp_path), "--preset", "smoke", "--upstream", "fixed_init", "synthesizer_random"]
+    out += ["--executor", "inline"]
     assert main([*out, "--downstream", "speaker"]) == 1
     made = cells(tmp_path)
     failed = read_cell(made["fixed_init", "speaker"])
@@ -133,7 +134,7 @@ def test_a_failed_upstream_is_recorded_and_the_others_go_on(synthetic_tiny, tmp_
 
 
 def test_ctrl_c_keeps_what_is_finished(synthetic_tiny, tmp_path, monkeypatch, capsys):
-    real, calls = grid.run_cell, []
+    real, calls = executors.run_cell, []
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -141,9 +142,10 @@ def test_ctrl_c_keeps_what_is_finished(synthetic_tiny, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         real(*arguments)
 
-    monkeypatch.setattr(grid, "run_cell", interrupted)
+    monkeypatch.setattr(executors, "run_cell", interrupted)
     tasks = ["--downstream", "speaker", "phone_linear"]
     arguments = ["--out", str(tmp_path), "--preset", "smoke", "--upstream", "fixed_init", *tasks]
+    arguments += ["--executor", "inline"]
     assert main(arguments) == 130
     assert len(cells(tmp_path)) == 1
     assert "goes on with what is missing" in capsys.readouterr().err

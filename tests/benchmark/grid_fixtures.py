@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmark_fixtures import make_cell, outcomes
-from s3prl_attention.benchmark import grid
+from s3prl_attention.benchmark import executors, grid, schedule
 from s3prl_attention.benchmark.cell import Cell
 from s3prl_attention.benchmark.leaderboard import Written
 from s3prl_attention.benchmark.plan import Plan
@@ -49,10 +49,11 @@ class FakeWork:
         self.handed_out: list[weakref.ref[Ready]] = []
         self.now_s, self.prepare_s, self.probe_s = 0.0, prepare_s, probe_s
         self.broken, self.cached = broken, cached
-        patch.setattr(grid, "prepare", self.prepare)
-        patch.setattr(grid, "run_cell", self.run_cell)
+        patch.setattr(executors, "prepare", self.prepare)
+        patch.setattr(executors, "run_cell", self.run_cell)
         patch.setattr(grid, "time_upstreams", lambda studies, *_: self.calls.append(("time", *sorted(studies))))
-        patch.setattr(grid, "monotonic", lambda: self.now_s)
+        for module in (grid, schedule):
+            patch.setattr(module, "monotonic", lambda: self.now_s)
         self.pages: list[str] = []  # what each leaderboard calls unfinished
         patch.setattr(grid, "write", self.write)
 

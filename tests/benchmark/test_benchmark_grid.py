@@ -3,7 +3,7 @@
 import pytest
 from grid_fixtures import TASKS, FakeWork, statuses, write_ok
 from s3prl_attention import downstream
-from s3prl_attention.benchmark import grid, steps
+from s3prl_attention.benchmark import executors, grid, steps
 from s3prl_attention.benchmark import plan as plan_module
 from s3prl_attention.benchmark.budget import Budget
 from s3prl_attention.benchmark.estimate import Estimate
@@ -36,7 +36,7 @@ def test_seeds_come_last_and_what_neighbours_share_is_prepared_once(synthetic_ti
 def test_the_leaderboard_is_written_again_while_a_run_goes_on(synthetic_tiny, tmp_path, monkeypatch):
     work = FakeWork(monkeypatch, prepare_s=grid.REFRESH_S)
     grid.run(request(tmp_path))
-    told = "Unfinished: 3 of the 6 cells that were asked for are not made yet; the same command goes on with them."
+    told = "Unfinished: 4 of the 6 cells that were asked for are not made yet; the same command goes on with them."
     assert work.pages == [told, ""]
 
 
@@ -133,7 +133,7 @@ def test_a_preparation_that_did_no_work_sets_no_pace(kind, synthetic_tiny, tmp_p
     budgeted(monkeypatch)
     monkeypatch.setattr(steps, "has_log_mel", lambda corpus, num_mels: True)
     seen = []
-    monkeypatch.setattr(grid, "Budget", lambda *given: seen.append(Budget(*given)) or seen[-1])
+    monkeypatch.setattr(grid, "Budget", lambda *given, **named: seen.append(Budget(*given, **named)) or seen[-1])
     done = grid.run(request(tmp_path, upstreams=("fixed_init",), budget_s=100.0))
     paces = {Step("pre-training", "x"): 8.0, Step("extraction", "mel"): 2.0}
     seen[0].estimate.seconds |= paces
@@ -237,7 +237,7 @@ def test_an_interrupted_run_says_what_it_was_doing(synthetic_tiny, tmp_path, mon
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(grid, "prepare", interrupt)
+    monkeypatch.setattr(executors, "prepare", interrupt)
     with pytest.raises(KeyboardInterrupt):
         grid.run(request(tmp_path))
     asked = read_request(tmp_path)
