@@ -53,7 +53,6 @@ def request_of(options: argparse.Namespace, overrides: Sequence[str], command: s
         seeds=options.seed,
         overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root})
         + [word for word in overrides if not word.startswith(SLURM)],
-        + [word for word in overrides if not word.startswith("slurm.")],
         device=options.device,
         command=command,
         budget_s=None if options.budget is None else parse(options.budget),
@@ -125,8 +124,8 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     help_budget = "measure first, make what fits into this time (2h, 90m, 45s, 1h30m), record the rest as skipped"
     add("--budget", metavar="TIME", help=help_budget)
-    help_executor = "where cells are made: each in a fresh process here (local), by Slurm with slurm.option=value words "
-    help_executor += "(slurm, extra 'slurm'), or in this process, to debug (inline)"
+    help_executor = "where cells are made: each in a fresh process here (local), by Slurm, with slurm.option=value "
+    help_executor += "words and the extra 'slurm' (slurm), or in this process, to debug (inline)"
     add("--executor", choices=EXECUTORS, default="local", help=f"{help_executor} (default: local)")
     help_jobs = "cells at a time on this machine, which share its cores; timing is always alone (default: 1)"
     add("--jobs", type=int, default=1, metavar="N", help=help_jobs)
