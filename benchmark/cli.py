@@ -57,14 +57,22 @@ def request_of(options: argparse.Namespace, overrides: Sequence[str], command: s
         command=command,
         budget_s=None if options.budget is None else parse(options.budget),
         executor=options.executor,
-        jobs=_jobs(options),
+        jobs=_jobs(options, overrides),
         timeout_s=None if options.timeout is None else parse(options.timeout),
         slurm=[word for word in overrides if word.startswith(SLURM)],
     )
 
 
-def _jobs(options: argparse.Namespace) -> int:
+def _jobs(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """How many jobs at a time; ``ValueError`` where an option does not go with the executor."""
+    words = [word for word in overrides if word.startswith(SLURM)]
+    if options.executor == "slurm":
+        from .slurm import import_submitit, load_settings
+
+        load_settings(options.preset, words)
+        import_submitit()
+    elif words:
+        raise ValueError(f"{words[0]} is for --executor slurm: leave it out")
     if options.jobs < 1:
         raise ValueError(f"--jobs {options.jobs}: give a number from 1")
     if options.executor == "inline" and (options.jobs > 1 or options.timeout):

@@ -148,7 +148,7 @@ class Local:
             if job.spec.kind == "preparation":  # it may take hours
                 logger.info("%s: %s", job.spec.title, log_path(path))
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_child, args=(path, log_path(path), theirs))
+            process = self._context.Process(target=_child, args=(path, log_path(path), theirs, dict(os.environ)))
             process.start()
             theirs.close()
             self._running[job.name] = _Running(job, process, ours, monotonic() + (self._timeout_s or float("inf")))
@@ -226,8 +226,11 @@ def _last_lines(log: Path, count: int = 40) -> list[str]:
         return []
 
 
-def _child(spec: Path, log: Path, pipe: Connection) -> None:
-    """A fresh process: everything that it prints goes to the log."""
+def _child(spec: Path, log: Path, pipe: Connection, environ: dict[str, str]) -> None:
+    """A fresh process: everything that it prints goes to the log. The server that forked it may be older than the
+    parent's environment."""
+    os.environ.clear()
+    os.environ.update(environ)
     as_worker()
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)

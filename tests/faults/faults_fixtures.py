@@ -39,7 +39,8 @@ class Kill:
         stage: one of ``STAGES``.
         number: of the operation, from 1; of those that ``match`` where it is given.
         delay_s: after it.
-        whom: ``group``, or ``parent`` for the process that was started alone.
+        whom: ``group``; ``parent`` for the process that was started alone; ``self`` for the one that is at it, or
+            ``memory`` to let that one take memory until the system ends it.
         match: a pattern of "event path".
     """
 
@@ -77,19 +78,26 @@ def environment(place: Place, notes: Path | None = None, kill: Kill | None = Non
     return found
 
 
-def run(place: Place, *words: str, notes: Path | None = None, kill: Kill | None = None, **more: str) -> Any:
-    """``run_benchmark.py`` to its end, or to its kill, as the first process of a group: (exit code, stdout, stderr)."""
-    command = [sys.executable, str(REPOSITORY / "run_benchmark.py"), *REQUEST, "--out", str(place.out), *words]
+def command(place: Place, *words: str) -> list[str]:
+    """Of a run in ``place``."""
+    return [sys.executable, str(REPOSITORY / "run_benchmark.py"), *REQUEST, "--out", str(place.out), *words]
+
+
+def run(
+    place: Place, *words: str, notes: Path | None = None, kill: Kill | None = None, before: Any = None, **more: str
+) -> Any:
+    """``run_benchmark.py`` to its end, or to its kill, as the first process of a group: (exit code, stdout, stderr).
+    ``before`` is called in that process first."""
     return subprocess.run(
-        command, env=environment(place, notes, kill, **more), capture_output=True, text=True, start_new_session=True,
-        timeout=600, check=False,
+        command(place, *words), env=environment(place, notes, kill, **more), capture_output=True, text=True,
+        start_new_session=True, timeout=600, check=False, preexec_fn=before,
     )  # fmt: skip
 
 
-def run_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same to its end in this process, which has imported everything already."""
+def run_here(place: Place, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """The same to its end, started by this process, which has imported everything already."""
     monkeypatch.setenv("S3PRL_ATTENTION_CACHE", str(place.cache))
-    assert main([*REQUEST, "--out", str(place.out)]) == 0
+    assert main([*REQUEST, "--out", str(place.out), *words]) == 0
 
 
 def survivors(notes: Path) -> list[int]:
@@ -155,9 +163,10 @@ def plain(cell: dict[str, Any]) -> dict[str, Any]:
 
 def names(place: Place) -> set[str]:
     """All files, hidden ones too, but those whose names hang on folder or clock: curves of tensorboard, which every
-    start of a run opens anew, and what is known of a corpus by its path."""
+    start of a run opens anew, what is known of a corpus by its path, and what processes tell one another."""
     found = {path.relative_to(place.root).as_posix() for path in place.root.rglob("*") if not path.is_dir()}
-    return {name for name in found if not re.search(r"/tensorboard/|^cache/(headers|labels)/[^.]|^cache/timing-", name)}
+    pattern = r"/tensorboard/|^cache/(headers|labels)/[^.]|^cache/timing-|^out/(jobs/|\.claims$)"
+    return {name for name in found if not re.search(pattern, name)}
 
 
 def check_same(place: Place, whole: Place) -> None:

@@ -102,7 +102,13 @@ class Watch:
             leader = int(file.read())
         with open(f"{self.folder}/landed", "a") as file:
             file.write(json.dumps({"stage": self.stage, "where": where, "by": os.getpid(), "leader": leader}) + "\n")
-        if self.kill["whom"] == "parent":
+        if self.kill["whom"] == "memory":
+            taken = []
+            while True:
+                taken.append(b"x" * (16 << 20))
+        if self.kill["whom"] == "self":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.kill["whom"] == "parent":
             os.kill(leader, signal.SIGKILL)
         else:
             os.killpg(leader, signal.SIGKILL)
