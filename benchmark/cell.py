@@ -15,6 +15,7 @@ import torch
 from .. import downstream
 from ..downstream.probe import ProbeResult, probe
 from ..upstream.contract import entry
+from ..upstream.printable import printable
 from ..upstream.s3prl_upstreams import parse, s3prl_version
 from .environment import describe
 from .names import BASELINE, MEL, is_foreign
@@ -99,7 +100,7 @@ def run_cell(
 
 def reason_of(error: BaseException) -> str:
     """An error on one line; one that is not meant for the user with its kind."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(printable(error).split()) or type(error).__name__
     return reason if isinstance(error, ValueError) else f"{type(error).__name__}: {reason}"
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from ..upstream.printable import printable
 from .cell import Cell, Failure, run_cell, status, write_failure
 from .claims import claims_of
 from .command_line import INTERRUPTED
@@ -234,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:  # a wrong spec, a full disk
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     if outcome.failure is not None:
         print(outcome.failure.traceback, file=sys.stderr)

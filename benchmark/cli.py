@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..upstream.printable import printable
 from ..upstream.registry import nearest
 from .command_line import INTERRUPTED
 from .names import EXECUTORS, is_override
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.status:
             from .status import status
 
-            print(status(options.out))
+            print(printable(status(options.out)))
             return 0
         request = request_of(options, overrides, shlex.join(["python", "run_benchmark.py", *given]))
         return _plan_only(request) if options.dry_run else _run(request)
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, RuntimeError, OSError) as error:  # wrong request, worker that died, disk full or read-only
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
 
 

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..upstream.printable import printable
+
 INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
 
 
@@ -18,4 +20,4 @@ def mistakes_told(interrupted: str = "") -> Iterator[None]:
             print(interrupted, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..upstream.printable import printable
 from .find_cell import find_cell
 from .names import attention_of
 from .plain import texts
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         (a, path_a), (b, path_b) = (find_cell(name, options.out) for name in (options.a, options.b))
-        print(f"A {path_a}\nB {path_b}\n{difference(a, b)}")
+        print(printable(f"A {path_a}\nB {path_b}\n{difference(a, b)}"))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

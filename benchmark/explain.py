@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..upstream.printable import printable
 from .durations import told
 from .find_cell import find_cell, folder_of
 from .names import is_foreign
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     options = parser.parse_args(arguments)
     try:
-        print(explain(*find_cell(options.cell, options.out)))
+        print(printable(explain(*find_cell(options.cell, options.out))))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
 
 
 def explain(cell: Mapping[str, Any], path: Path) -> str:

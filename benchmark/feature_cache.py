@@ -21,6 +21,7 @@ from pathlib import Path
 from ..downstream.feature_cache import part_folders, read_key, states_folder
 from ..recipes.corpora import FrameStore, near_names
 from ..recipes.corpora.cache_room import Entry, entries, in_use, limit, remove, told
+from ..upstream.printable import printable
 from .command_line import INTERRUPTED
 from .durations import parse
 from .names import is_override
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:  # wrong request, disk full or read-only
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
 
 

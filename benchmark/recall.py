@@ -27,6 +27,7 @@ from ..recipes.lineage import named_corpus, pretrain_part
 from ..upstream import load, names
 from ..upstream.contract import entry
 from ..upstream.features import stack_frames
+from ..upstream.printable import printable
 from .statistics import clustered_interval
 
 TRAINED, RANDOM = "shared_qk", "random_keys"
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = pretrain_part(named_corpus(data), [])
         print(table(recall(options.checkpoint, corpus, options.utterances, options.num_keys)))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
 
 
 if __name__ == "__main__":

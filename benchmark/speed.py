@@ -22,6 +22,7 @@ from ..upstream import load, names
 from ..upstream.allocator import keep_freed_memory
 from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
+from ..upstream.printable import printable
 from .environment import describe
 from .lane import OtherLoad, exclusive_lane
 from .names import BASELINE
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 load = partial(OtherLoad, own_s=own_s)
                 _print(phase, measure_interleaved(cases, options.rounds, warmup=2, other_load=load, title=phase))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
 
 
 @contextmanager

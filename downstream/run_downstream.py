@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from ..upstream.printable import printable
 from ..upstream.registry import nearest
 from ..upstream.s3prl_hub import Registered, register, upstream_in_s3prl
 from ..upstream.s3prl_upstreams import PREFIX
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         if not _ours(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -32,6 +32,7 @@ from ..upstream.contract import entry
 from ..upstream.expert import UpstreamExpert
 from ..upstream.features import LogMel
 from ..upstream.maps_file import how_to_make_maps
+from ..upstream.printable import printable
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from .config import Recipe, as_overrides, load_recipe, presets
 from .corpora import Corpus
@@ -305,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with joined(options.device) as processes:
             done = pretrain(recipe, corpus, options.out, options.seed, processes=processes)
     except ValueError as error:
-        sys.exit(f"error: {error}" if first else f"process {rank()}: error: {error}")
+        sys.exit(f"error: {printable(error)}" if first else f"process {rank()}: error: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command continues from the last checkpoint" if first else 1)
     if first:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from . import names
 from .checks import run_checks
 from .contract import entry
+from .printable import printable
 
 CHECK_S3PRL = "check-s3prl"
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 num_broken += bool(message)
                 print(f"  {'FAIL' if message else 'ok  '} {rule}{': ' + message if message else ''}")
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
     if num_broken:
         sys.exit(f"{num_broken} of {num_run} checks failed")
 

@@ -36,6 +36,7 @@ from .checkpoint import check_finite, load_checkpoint, part, restore, save_check
 from .encoder import EncoderOptions
 from .expert import restored_encoder, split_options
 from .features import LogMel
+from .printable import printable
 
 NAME = "self_attention"
 SECTION = "s3prl_attention"  # in Upstream_Config
@@ -268,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             use = f"an encoder alone: s3prl_attention.upstream.load_encoder({str(options.folder)!r})"
             print(f"{options.folder}: {use if alone else f'a checkpoint of {NAME}'}")
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(error)}")
 
 
 if __name__ == "__main__":
