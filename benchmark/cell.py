@@ -197,6 +197,7 @@ def _result(
             "pretraining": {"fingerprint": speech.pretraining.fingerprint, "seconds": speech.pretraining.seconds},
             "synthetic": speech.probing.synthetic,
             "note": speech.probing.note,
+            "left_out": list(speech.probing.left_out),
             "splits": scored.splits,
             "num_speakers_test": scored.num_speakers_test,
             "num_folds": scored.num_folds,

@@ -46,14 +46,14 @@ def request_of(options: argparse.Namespace, overrides: Sequence[str], command: s
     from .durations import parse
     from .plan import Request
 
+    data = {"corpus": options.corpus, "root": options.root, "skip_broken": options.skip_broken or None}
     return Request(
         preset=options.preset,
         out=options.out,
         upstreams=options.upstream,
         downstreams=options.downstream,
         seeds=options.seed,
-        overrides=as_overrides("data", {"corpus": options.corpus, "root": options.root})
-        + [word for word in overrides if not word.startswith(SLURM)],
+        overrides=as_overrides("data", data) + [word for word in overrides if not word.startswith(SLURM)],
         device=options.device,
         command=command,
         budget_s=None if options.budget is None else parse(options.budget),
@@ -129,6 +129,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--preset", default="demo", help="smoke, demo, study or paper (default: demo)")
     add("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
     add("--root", help="the folder of the corpus, or the csv of a manifest")
+    add("--skip-broken", action="store_true", help="leave out recordings that cannot be decoded; results say which")
     add("--out", type=Path, default=Path("result"), help="where results go (default: result)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     help_budget = "measure first, make what fits into this time (2h, 90m, 45s, 1h30m), record the rest as skipped"

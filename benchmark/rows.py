@@ -200,7 +200,7 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         probe_spread=sorted_seeds.probe_spread,
         interval=interval,
         num_speakers=None if scored is None else scored.num_speakers,
-        notes=tuple(filter(None, [first["upstream"].get("note"), sorted_seeds.note, problem, *_probe_notes(group)])),
+        notes=tuple(filter(None, [*_row_notes(group), sorted_seeds.note, problem, *_probe_notes(group)])),
         chance=_mean(cell["scores"]["chance"] for cell in averaged),
         dev=_mean(cell["scores"]["dev"] for cell in averaged),
         items=first["scores"]["items"],
@@ -211,6 +211,13 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
         scored=scored,
         **row_times(group),
     )
+
+
+def _row_notes(group: Group) -> list[str]:
+    """What the upstream says of itself, and how many recordings were left out as broken."""
+    numbers = sorted({len((cell["data"] or {}).get("left_out") or ()) for cell in group} - {0})
+    told = f"{' or '.join(map(str, numbers))} recordings left out as broken (--skip-broken)" if numbers else ""
+    return [group[0]["upstream"].get("note") or "", told]
 
 
 def _probe_notes(group: Group) -> list[str]:

@@ -37,6 +37,7 @@ class DataConfig:
         bucket_file: the folder of s3prl's ``train-clean-100.csv``, for ``s3prl_compatible`` only.
         s3prl_compatible: batches, classes and loss as s3prl has them, traps included (``s3prl_protocol``).
         shared_speakers: train, dev and test may share speakers in tasks that would else refuse.
+        skip_broken: leave out recordings that cannot be decoded to their end.
         subsets: use these only; empty means the task's own choice.
         fold: which of the task's folds, from 0.
         train_batch_size: utterances in a training batch.
@@ -55,6 +56,7 @@ class DataConfig:
     bucket_file: str | None = None
     s3prl_compatible: bool = False
     shared_speakers: bool = False
+    skip_broken: bool = False
     subsets: tuple[str, ...] = ()
     fold: int = 0
     train_batch_size: int = 8
@@ -119,6 +121,7 @@ class DataConfig:
             label=self.label,
             split_lists=self.split_lists,
             shared_speakers=self.shared_speakers,
+            skip_broken=self.skip_broken,
         )
         if self.split_lists is None or self.train_dev_seed is None:
             return corpus

@@ -147,10 +147,15 @@ def _encode(
     expert: UpstreamBase, batches: list[list[Utterance]], dtype: str, device: torch.device, num_utterances: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(id, (t, S, D)) of each utterance."""
+    from ..recipes.corpora import raise_for_all
+
     rate, repeat = expert.get_downsample_rates("hidden_states"), _frame_repeat(expert)
     with tqdm(total=num_utterances, desc="hidden states", unit="utt", disable=None, leave=False) as bar:
         for batch in batches:
-            waves = [wave_of(utterance).to(device) for utterance in batch]
+            try:
+                waves = [wave_of(utterance).to(device) for utterance in batch]
+            except ValueError as error:
+                raise_for_all([utterance for each in batches for utterance in each], error)
             lengths = [math.ceil(len(wave) / rate) for wave in waves]
             with torch.inference_mode():
                 states = expert(waves)["hidden_states"]

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ..upstream.features import LogMel, pad_frames, stack_frames
 from .config import PretrainConfig
-from .corpora import Corpus, FrameStore, Utterance, cache_dir, read_utterance
+from .corpora import Corpus, FrameStore, Utterance, cache_dir, raise_for_all, read_utterance
 from .objective import corrupt, mask_spans
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,11 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
     waiting = iter(utterances)
     with ThreadPoolExecutor(2) as pool, tqdm(total=len(utterances), desc="log-Mel", disable=None) as bar:
         while chunk := list(islice(waiting, 64)):
-            for utterance, computed in zip(chunk, pool.map(frames, chunk), strict=True):
+            try:
+                made = list(pool.map(frames, chunk))
+            except ValueError as error:
+                raise_for_all(utterances, error)
+            for utterance, computed in zip(chunk, made, strict=True):
                 moments.add(computed)
                 yield utterance.id, computed
                 bar.update()

@@ -33,6 +33,7 @@ class DataConfig:
         label: the column of a manifest that tasks of kind label read.
         split_lists: of librispeech: a folder with train_split.txt and test_split.txt, or such files joined by a comma.
         shared_speakers: whether assigned train, dev and test sets may share speakers, of whom the scores then tell.
+        skip_broken: leave out recordings that cannot be decoded to their end; results tell how many and which.
     """
 
     corpus: str = "synthetic"
@@ -45,6 +46,7 @@ class DataConfig:
     label: str = "label"
     split_lists: str | None = None
     shared_speakers: bool = False
+    skip_broken: bool = False
 
 
 @dataclass(frozen=True)

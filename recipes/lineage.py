@@ -21,6 +21,7 @@ def named_corpus(data: DataConfig) -> Corpus:
         label=data.label,
         split_lists=data.split_lists,
         shared_speakers=data.shared_speakers,
+        skip_broken=data.skip_broken,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from .audio import read_audio, read_utterance
+from .audio_headers import raise_for_all
 from .cache import atomic_folder, cache_dir, ensure_folder
 from .corpus import Corpus, PhoneAlignment, PhoneSegment, Utterance, near_names
 from .frame_store import FrameStore
@@ -23,6 +24,7 @@ __all__ = [
     "cache_dir",
     "ensure_folder",
     "load_corpus",
+    "raise_for_all",
     "read_audio",
     "read_utterance",
 ]
@@ -40,6 +42,7 @@ REFUSED = {  # options that a corpus does not take, and what to do instead
         "label": "its one label is the speaker's sex",
         "split_lists": _MADE,
         "shared_speakers": "its subsets share none",
+        "skip_broken": "damaged files of it are made again",
     },
     "librispeech": {"label": "list the recordings in a CSV with that column, and name the corpus 'manifest'"},
     "manifest": {
@@ -58,6 +61,7 @@ def load_corpus(
     label: str = "label",
     split_lists: str | None = None,
     shared_speakers: bool = False,
+    skip_broken: bool = False,
 ) -> Corpus:
     """Load a corpus by name.
 
@@ -72,6 +76,7 @@ def load_corpus(
         split_lists: for ``librispeech``, a folder or files that list the utterances of train and test
             (``assign_splits``).
         shared_speakers: for ``librispeech`` and ``manifest``, whether train, dev and test may share speakers.
+        skip_broken: for the same, leave out recordings that cannot be decoded to their end, instead of refusing.
 
     Raises:
         ValueError: for an unknown name, size or folder, unreadable audio, malformed labels, an option that the corpus
@@ -85,6 +90,7 @@ def load_corpus(
         "label": label != "label",
         "split_lists": split_lists is not None,
         "shared_speakers": shared_speakers,
+        "skip_broken": skip_broken,
     }
     refused = [option for option in REFUSED[name] if given[option]]
     if refused:
@@ -94,8 +100,8 @@ def load_corpus(
     if root is None:
         raise ValueError(f"corpus {name!r} needs {ROOTS[name]}")
     if name == "manifest":
-        return load_manifest(root, label=label, shared_speakers=shared_speakers)
-    corpus = load_librispeech(root, alignments=alignments)
+        return load_manifest(root, label=label, shared_speakers=shared_speakers, skip_broken=skip_broken)
+    corpus = load_librispeech(root, alignments=alignments, skip_broken=skip_broken)
     if split_lists is not None:
         return assign_splits(corpus, split_lists)
     return dataclasses.replace(corpus, shared_speakers=shared_speakers)

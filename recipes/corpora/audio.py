@@ -1,5 +1,6 @@
 """Reads an audio file, or a part of one, as 16 kHz mono, or says what is wrong with it."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from .corpus import SAMPLE_RATE_HZ, Utterance
 if TYPE_CHECKING:
     import torch
 
+BLOCK_SAMPLES = 1 << 20  # decoded at a time where nothing is kept
+UNKNOWN_BYTES = 0x7FFFFF00  # from here on a size in a header means that it was not known when it was written
 MAX_SAMPLES = 2**40  # libsndfile reports about 2**63 for a stream whose header does not state its length
 
 
@@ -26,6 +29,7 @@ def audio_header(path: Path) -> tuple[int, int]:
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     _check_length(path, header.frames)
+    _check_whole(path, header.extra_info)
     return int(header.samplerate), int(header.frames)
 
 
@@ -63,6 +67,27 @@ def read_utterance(utterance: Utterance) -> "torch.Tensor":
     return wave
 
 
+def audio_problem(path: Path) -> str:
+    """Why a file cannot be read to its end as finite audio, naming it; empty when it can. Memory stays bounded."""
+    import numpy as np
+    import soundfile
+
+    try:
+        length, held = audio_header(path)[1], 0
+        with soundfile.SoundFile(str(path)) as file:
+            while len(samples := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+                if not np.isfinite(samples).all():
+                    raise _not_finite(path)
+                held += len(samples)
+        if held != length:
+            raise _cut_short(path, length, held)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        return str(_unreadable(path, error))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _read(path: Path, start_sample: int, num_samples: int | None) -> "tuple[torch.Tensor, int, int]":
     """The waveform at 16 kHz, and rate and number of the samples that were read."""
     import soundfile
@@ -76,6 +101,7 @@ def _read(path: Path, start_sample: int, num_samples: int | None) -> "tuple[torc
         with soundfile.SoundFile(str(path)) as file:
             rate_hz, length = int(file.samplerate), int(file.frames)
             _check_length(path, length)
+            _check_whole(path, file.extra_info)
             expected = length - start_sample if num_samples is None else num_samples
             if not 0 < expected <= length - start_sample:
                 raise ValueError(
@@ -93,13 +119,10 @@ def _read(path: Path, start_sample: int, num_samples: int | None) -> "tuple[torc
             f"divide the recording into shorter ones"
         ) from error
     if len(samples) != expected:
-        raise ValueError(
-            f"{path}: the header promises {length} samples, the file holds {start_sample + len(samples)}: it is cut "
-            f"short or corrupt, fetch it again or remove it"
-        )
+        raise _cut_short(path, length, start_sample + len(samples))
     wave = torch.from_numpy(samples).mean(dim=1)
     if not torch.isfinite(wave).all():
-        raise ValueError(f"{path}: audio must be finite, but it holds NaN or infinity: repair or remove the file")
+        raise _not_finite(path)
     if rate_hz == SAMPLE_RATE_HZ:
         return wave, rate_hz, expected
     from .resampling import resample_to_16k
@@ -112,6 +135,28 @@ def _check_length(path: Path, num_samples: int) -> None:
         raise ValueError(f"{path}: audio must hold at least one sample, but it is empty: fetch it again or remove it")
     if num_samples > MAX_SAMPLES:
         raise ValueError(f"{path}: its header does not state its length: encode it again, for example with sox or flac")
+
+
+def _cut_short(path: Path, promised: int, held: int) -> ValueError:
+    return ValueError(
+        f"{path}: the header promises {promised} samples, the file holds {held}: it is cut short or corrupt, fetch it "
+        f"again or remove it"
+    )
+
+
+def _not_finite(path: Path) -> ValueError:
+    return ValueError(f"{path}: audio must be finite, but it holds NaN or infinity: repair or remove the file")
+
+
+def _check_whole(path: Path, told: str) -> None:
+    """Refuse WAV and AIFF that are cut short, which libsndfile reads as shorter recordings and notes in what it tells
+    of the header. Sizes that say "unknown", as of what was written to a pipe, are fine."""
+    for promised, held in re.findall(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", told, re.MULTILINE):
+        if int(held) + 1 < int(promised) < UNKNOWN_BYTES:
+            raise ValueError(
+                f"{path}: the header promises {promised} bytes of audio, the file holds {held}: it is cut short, fetch "
+                f"it again or remove it"
+            )
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

@@ -3,16 +3,17 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
-from .audio import audio_header
+from .audio import audio_header, audio_problem
 from .cache import cache_dir, replace_file
+from .corpus import TOLD, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +45,58 @@ def read_headers(root: Path, files: Sequence[AudioFile]) -> list[Header]:
     A file is read again when its size or time of change differs from the last load.
 
     Raises:
-        ValueError: naming the files that are not readable audio, all at once (the first three in full).
+        ValueError: naming the files that are not readable audio, all at once.
     """
     headers = headers_or_reasons(root, files)
-    problems = [header for header in headers if isinstance(header, str)]
-    if problems:
-        more = f" (and {len(problems) - 3} more files)" if len(problems) > 3 else ""
-        raise ValueError("; ".join(problems[:3]) + more)
+    raise_for([header for header in headers if isinstance(header, str)])
     return [header for header in headers if not isinstance(header, str)]
+
+
+def raise_for(reasons: Sequence[str]) -> None:
+    """Raise a ``ValueError`` when there are reasons: with the first three, and a file in the cache that lists all."""
+    if not reasons:
+        return
+    told = "; ".join(reasons[:TOLD])
+    if len(reasons) > TOLD:
+        path = cache_dir() / "headers" / "broken.txt"
+        with replace_file(path) as temporary:
+            temporary.write_text("".join(f"{reason}\n" for reason in reasons), encoding="utf-8", errors="replace")
+        told += f"; and {len(reasons) - TOLD} more files, all listed in {path}"
+    if len(reasons) > 1:
+        told += "; skip_broken (--skip-broken) leaves them out and says so in the results"
+    raise ValueError(told)
+
+
+def raise_for_all(utterances: Sequence[Utterance], error: ValueError) -> NoReturn:
+    """Raise the error of an utterance that could not be read; when other recordings are broken too, of all of them."""
+    logger.info("a recording cannot be read: looking for others like it")
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        paths = list(dict.fromkeys(utterance.path for utterance in utterances))
+        found = list(filter(None, pool.map(audio_problem, paths)))
+    if len(found) > 1:
+        raise_for(found)
+    raise error
 
 
 def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[Header | str]:
     """``read_headers``, with the reason in the place of each file that is not readable audio."""
-    index_path = cache_dir() / "headers" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:24]}.json"
-    index = _load(index_path)
+    rows = _indexed(root, files, "", _header_or_reason, 3, "reading headers")
+    return [row if isinstance(row, str) else Header(*row) for row in rows]
+
+
+def undecodable(root: Path, files: Sequence[AudioFile]) -> dict[Path, str]:
+    """The reasons of those files whose audio cannot be decoded to its end, or is not finite. Each file is decoded once,
+    in blocks, and what came of it is remembered as long as the file has its size and time of change."""
+    rows = _indexed(root, files, "-decoded", lambda file: (audio_problem(file.path),), 1, "decoding audio")
+    return {file.path: str(row[0]) for file, row in zip(files, rows, strict=True) if row[0]}
+
+
+def _indexed(
+    root: Path, files: Sequence[AudioFile], name: str, read: Callable[[AudioFile], Any], width: int, title: str
+) -> list[Any]:
+    """What ``read`` returned for each file: a tuple of ``width`` values, which the cache remembers, or a reason."""
+    index_path = cache_dir() / "headers" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:24]}{name}.json"
+    index = _load(index_path, width)
     names = [_name(root, file.path) for file in files]
     unread = [
         (name, file)
@@ -67,19 +106,17 @@ def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[Header | 
     reasons: dict[str, str] = {}
     if unread:
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            headers = pool.map(_header_or_reason, [file for _, file in unread])
-            bar = tqdm(headers, total=len(unread), desc="reading headers", unit="file", disable=None, leave=False)
-            read = list(zip(unread, bar, strict=True))
-        reasons = {name: header for (name, _), header in read if isinstance(header, str)}
+            found = pool.map(read, [file for _, file in unread])
+            bar = tqdm(found, total=len(unread), desc=title, unit="file", disable=None, leave=False)
+            rows = list(zip(unread, bar, strict=True))
+        reasons = {name: row for (name, _), row in rows if isinstance(row, str)}
         index |= {
-            name: [file.size_bytes, file.mtime_ns, *header]
-            for (name, file), header in read
-            if not isinstance(header, str)
+            name: [file.size_bytes, file.mtime_ns, *row] for (name, file), row in rows if not isinstance(row, str)
         }
         with replace_file(index_path) as temporary:
             head = {"schema": SCHEMA, "root": str(root), "sha256": _sha256(index)}
             temporary.write_text(json.dumps({**head, "files": index}), encoding="utf-8")
-    return [reasons[name] if name in reasons else Header(*index[name][2:]) for name in names]
+    return [reasons[name] if name in reasons else tuple(index[name][2:]) for name in names]
 
 
 def _name(root: Path, path: Path) -> str:
@@ -108,11 +145,11 @@ def _content(file: AudioFile) -> int:
     return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
-def _sha256(index: dict[str, list[int]]) -> str:
+def _sha256(index: dict[str, list[Any]]) -> str:
     return hashlib.sha256(json.dumps(index).encode()).hexdigest()
 
 
-def _load(path: Path) -> dict[str, list[int]]:
+def _load(path: Path, width: int) -> dict[str, list[Any]]:
     """The cached index; empty when there is none, or when it is damaged (it is then written again)."""
     if not path.is_file():
         return {}
@@ -120,7 +157,7 @@ def _load(path: Path) -> dict[str, list[int]]:
         index = json.loads(path.read_text(encoding="utf-8"))
         if index["schema"] == 1:  # an older version's, without checksums
             return {}
-        if index["schema"] != SCHEMA or not all(len(row) == 5 for row in index["files"].values()):
+        if index["schema"] != SCHEMA or not all(len(row) == 2 + width for row in index["files"].values()):
             raise ValueError("another schema")
         if index.get("sha256", _sha256(index["files"])) != _sha256(index["files"]):
             raise ValueError("it does not match its checksum")

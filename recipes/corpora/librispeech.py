@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .alignments import Labels, fit_to_audio, label_lines
-from .audio_headers import AudioFile, Header, read_headers
+from .audio_headers import AudioFile, Header, read_headers, undecodable
 from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance
 from .label_files import LabelSource, find_labels, named_labels, read_labels
 
@@ -27,11 +27,12 @@ class _Found:
     file: AudioFile
 
 
-def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
+def load_librispeech(root: Path, *, alignments: Path | None = None, skip_broken: bool = False) -> Corpus:
     """Load all subsets under ``root``, which may also be one subset's folder or a parent whose one folder is the root.
 
     Phone labels come from ``root/alignments`` or ``alignments`` (a file or a folder): CTM first, then TextGrid, then
-    s3prl frames; ``Corpus.note`` says which. Utterances without labels have ``phones=None``.
+    s3prl frames; ``Corpus.note`` says which. Utterances without labels have ``phones=None``. With ``skip_broken``,
+    those whose audio cannot be decoded to its end are left out (``Corpus.left_out``).
 
     Raises:
         ValueError: for a folder that is missing, empty or laid out otherwise, an id that comes twice, audio that cannot
@@ -44,6 +45,10 @@ def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
         if item.id in first:
             raise ValueError(f"{item.file.path}: utterance {item.id!r} is also {first[item.id]}: remove one of the two")
         first[item.id] = item.file.path
+    broken = undecodable(root, [item.file for item in found]) if skip_broken else {}
+    found = [item for item in found if item.file.path not in broken]
+    if not found:
+        raise ValueError(f"{root}: all {len(broken)} recordings are broken, the first: {next(iter(broken.values()))}")
     headers = read_headers(root, [item.file for item in found])
     texts = {chapter: _transcripts(chapter) for chapter in {item.file.path.parent for item in found}}
     folder = root / "alignments"
@@ -64,7 +69,9 @@ def load_librispeech(root: Path, *, alignments: Path | None = None) -> Corpus:
         )
         for item, header in zip(found, headers, strict=True)
     )
-    return Corpus(f"librispeech-{root.name}", root, utterances, phone_set, False, _note(root, utterances, sources))
+    note = _note(root, utterances, sources) + (f"; {len(broken)} left out as broken" if broken else "")
+    name, left_out = f"librispeech-{root.name}", tuple(broken.values())
+    return Corpus(name, root, utterances, phone_set, False, note, left_out=left_out)
 
 
 def _content(file: AudioFile, header: Header) -> int:

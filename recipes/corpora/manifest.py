@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from .audio_headers import AudioFile, Header, headers_or_reasons
+from .audio_headers import AudioFile, Header, headers_or_reasons, undecodable
 from .corpus import Corpus, Utterance
 from .manifest_phones import Span, read_phones
 from .manifest_table import Problems, Row, read_table
@@ -20,13 +20,16 @@ from .manifest_table import Problems, Row, read_table
 NAMES = ("manifest.csv", "manifest.tsv")
 
 
-def load_manifest(root: Path, *, label: str = "label", shared_speakers: bool = False) -> Corpus:
+def load_manifest(
+    root: Path, *, label: str = "label", shared_speakers: bool = False, skip_broken: bool = False
+) -> Corpus:
     """Load the recordings that a CSV (or, separated by tabs, a TSV) lists; paths are relative to its folder.
 
     Args:
         root: the file, or a folder that holds ``manifest.csv`` or ``manifest.tsv``.
         label: the column that tasks of kind ``label`` read; it is filed as ``labels["label"]``.
         shared_speakers: whether the splits may share speakers.
+        skip_broken: leave out rows whose audio is missing or cannot be decoded to its end (``Corpus.left_out``).
 
     Raises:
         ValueError: naming columns and lines, as many as are wrong at once.
@@ -34,6 +37,7 @@ def load_manifest(root: Path, *, label: str = "label", shared_speakers: bool = F
     path = _find(Path(root).expanduser().resolve())
     problems = Problems(path)
     rows = read_table(path, label, problems)
+    rows, left_out = _sound(path, rows) if skip_broken else (rows, [])
     spans = _spans(path.parent, rows, problems)
     problems.check()
     phone_set, phones = read_phones(path.parent, rows, spans, problems)
@@ -65,10 +69,25 @@ def load_manifest(root: Path, *, label: str = "label", shared_speakers: bool = F
         utterances=tuple(utterances),
         phone_set=phone_set,
         synthetic=False,
-        note=_note(path, utterances),
+        note=_note(path, utterances, len(left_out)),
         assigned_by="the column split" if any(row.split for row in rows) else "",
         shared_speakers=shared_speakers,
+        left_out=tuple(left_out),
     )
+
+
+def _sound(path: Path, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """The rows whose audio is whole, and for each of the others why it is not."""
+    files = {row.path: _listed(path.parent / row.path) for row in rows}
+    there = [file for file in files.values() if file is not None]
+    broken = undecodable(path.parent, there)
+    reasons = {name: broken.get(file.path, "") if file else f"{path.parent / name}: no such audio file"
+               for name, file in files.items()}  # fmt: skip
+    left = [f"line {row.line}: {reasons[row.path]}" for row in rows if reasons[row.path]]
+    kept = [row for row in rows if not reasons[row.path]]
+    if not kept:
+        raise ValueError(f"{path}: all {len(rows)} recordings are broken, the first: {left[0]}")
+    return kept, left
 
 
 def _find(root: Path) -> Path:
@@ -96,7 +115,8 @@ def _spans(folder: Path, rows: Sequence[Row], problems: Problems) -> list[Span]:
             cure = "correct the column path, which is relative to the manifest"
             problems.add("the audio file is missing", cure, row.line, repr(row.path))
         elif isinstance(header, str):
-            problems.add("the audio cannot be read", "replace the files or remove the rows", row.line, header)
+            cure = "replace the files, remove the rows, or leave them out with skip_broken (--skip-broken)"
+            problems.add("the audio cannot be read", cure, row.line, header)
         else:
             span = _span(row, there[row.path], header)
             if span is None:
@@ -126,7 +146,7 @@ def _listed(path: Path) -> AudioFile | None:
     return AudioFile(path, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def _note(path: Path, utterances: Sequence[Utterance]) -> str:
+def _note(path: Path, utterances: Sequence[Utterance], num_left_out: int) -> str:
     num_files = len({utterance.path for utterance in utterances})
     parts = f" in {num_files} files" if num_files < len(utterances) else ""
     speakers = len({utterance.speaker for utterance in utterances})
@@ -137,4 +157,5 @@ def _note(path: Path, utterances: Sequence[Utterance]) -> str:
     facts += [f"phones without times for {named}"] if named else []
     labelled = [utterance.labels["label"] for utterance in utterances if "label" in utterance.labels]
     facts += [f"{len(set(labelled))} classes of label for {len(labelled)}"] if labelled else []
+    facts += [f"{num_left_out} left out as broken"] if num_left_out else []
     return f"recordings listed in {path.name}: {', '.join(facts)}"

@@ -123,9 +123,21 @@ def test_bad_audio_is_an_error_that_names_file_rule_and_cure(tmp_path: Path, kin
     assert any(cure in message for cure in ("check", "fetch", "repair", "remove"))
 
 
-def test_a_wav_that_is_shorter_than_its_header_says_has_one_length(tmp_path: Path) -> None:
-    path = tmp_path / "short.wav"
+@pytest.mark.parametrize("kind", ["wav", "aiff"])
+def test_what_is_shorter_than_its_header_says_is_no_shorter_recording(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"short.{kind}"
     soundfile.write(path, sine(16_000), 16_000, subtype="PCM_16")
     path.write_bytes(path.read_bytes()[:10_044])
-    assert audio_header(path) == (16_000, 5_000)  # libsndfile counts the samples that are there
-    assert len(read_audio(path)) == 5_000
+    for read in (audio_header, read_audio):
+        with pytest.raises(ValueError, match=rf"short.{kind}: the header promises 320\d\d bytes .*: it is cut short"):
+            read(path)
+
+
+def test_a_wav_from_a_pipe_states_no_length_and_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, sine(16_000), 16_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    path.write_bytes(content)
+    assert audio_header(path) == (16_000, 16_000)
+    assert len(read_audio(path)) == 16_000
