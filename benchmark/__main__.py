@@ -14,6 +14,7 @@ COMMANDS = {
     "ablation": ("ablation", "losses of rows against steps and seconds, and their scores, from a result folder"),
     "cost": ("cost", "time and memory of every attention against length"),
     "speed": ("speed", "encoders side by side, inference and training"),
+    "data_speed": ("data_speed", "what reading a large corpus costs: start-up, padding, memory, features, waiting"),
     "recall": ("recall", "how many of the best keys the hashes of the LSH family pick"),
     "feature_cache": ("feature_cache", "the stored hidden states: list, verify, clear, compare"),
     "attention": ("attention.command", "what trained attention does: maps, measures, cases, pictures"),
