@@ -30,6 +30,7 @@ SUMS = "checksums"
 STATUSES = ("ok", "failed", "skipped", "timeout")
 OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
 LATER_COLUMNS = ("seconds", "substitutions", "insertions", "deletions")  # not in files of schema 1
+MOST_LETTERS = 96  # of a part of a file name: systems allow 255 for all parts together
 NUMBERS = ("correct", "total", *LATER_COLUMNS)
 
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -226,10 +227,13 @@ def _upgraded(cell: dict) -> dict:
 
 def safe_name(name: str) -> str:
     """``name``, percent-encoded where a file system might refuse it; the brackets of a row, which shells and globs take
-    for a pattern, become a plus: ``fixed_init[init=raw]`` is ``fixed_init+init=raw``."""
+    for a pattern, become a plus: ``fixed_init[init=raw]`` is ``fixed_init+init=raw``. A long one is cut, and has digits
+    that tell it from others."""
     assert name, "a cell needs a name in every field"
     name = without_brackets(name)
     encoded = quote(name, safe=" +,=@")
+    if len(encoded) > MOST_LETTERS:
+        encoded = f"{encoded[: MOST_LETTERS - 13]}~{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded  # neither hidden, nor "..", on any system
 
 
