@@ -9,6 +9,7 @@ import numpy as np
 
 from .columns import number, percent
 from .lengths import EDGES_S, title
+from .plain import no_formula
 from .row_times import real_time_factors
 from .rows import Row
 from .statistics import clustered_interval
@@ -89,7 +90,7 @@ def length_csv(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.score is None:
             continue
-        own = {name: getattr(row, name) for name in OWN_COLUMNS}
+        own = {name: no_formula(getattr(row, name)) for name in OWN_COLUMNS}
         wastes = padding_waste(row)
         for found in length_scores(row):
             low, high = found.interval or ("", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 from .by_length import length_csv
 from .pages import markdown, terminal, title
 from .panels import panels
+from .plain import no_formula
 from .plot import draw
 from .report.page import page as html
 from .result_files import read_cells, write_atomically
@@ -91,7 +92,7 @@ def _csv(rows: Sequence[Row]) -> str:
                 line += value or [None] * len(CSV_COLUMNS[name])
             else:
                 line.append(" ".join(map(str, value)) if isinstance(value, tuple) else value)
-        writer.writerow(line)
+        writer.writerow(map(no_formula, line))
     return text.getvalue()
 
 

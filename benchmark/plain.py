@@ -20,6 +20,11 @@ def texts(tree: Mapping[str, Any] | None) -> dict[str, str]:
     return {key: text(value) for key, value in flat(tree).items()}
 
 
+def no_formula(value: object) -> object:
+    """A text as a cell of a table that spreadsheets open: those that they would take for a formula get a quote."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
 def text(value: object) -> str:
     """Equal for equal values, whatever the order of their keys."""
     return json.dumps(value, sort_keys=True, default=str)

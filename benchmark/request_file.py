@@ -10,10 +10,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from .cell_schema import COUNT, MAP, MAYBE, ROWS, SECONDS, TEXT, fields_problems, fits
+from .cell_schema import FILE as BELOW
 from .plan import Plan
 from .result_files import write_atomically
 
 FILE, SCHEMA = "request.json", 1
+FIELDS = {
+    "command": TEXT + MAYBE, "ended": TEXT + MAYBE, "process": MAP, "budget_s": SECONDS + MAYBE,
+    "steps": MAP, "doing": TEXT + MAYBE, "cells": ROWS,
+}  # fmt: skip
+PROCESS = {"pid": COUNT, "machine": TEXT, "born": TEXT + MAYBE}
+CELL = {
+    "upstream": TEXT, "downstream": TEXT, "seed": COUNT, "probe_seed": COUNT, "path": BELOW,
+    "estimate_s": SECONDS + MAYBE,
+}  # fmt: skip
 
 
 class Journal:
@@ -81,8 +92,13 @@ def read_request(out: Path) -> dict[str, Any] | None:
     """The last request in a result folder; None when there is none that this version can read."""
     try:
         content = json.loads((out / FILE).read_text(encoding="utf-8"))
-        return content if content["schema"] == SCHEMA and isinstance(content["cells"], list) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        datetime.fromisoformat(content["started"])
+        sound = content["schema"] == SCHEMA and not any(fields_problems("", content, FIELDS))
+        sound = sound and not any(fields_problems("process", content["process"], PROCESS))
+        sound = sound and all(fits(steps, COUNT) for steps in content["steps"].values())
+        sound = sound and not any(any(fields_problems("cells", cell, CELL)) for cell in content["cells"])
+        return content if sound else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -18,6 +18,8 @@ from urllib.parse import quote
 import numpy as np
 
 from ..recipes.corpora.cache import writing
+from .cell_schema import FIELDS, SCHEMA
+from .cell_schema import problems as problems_of
 from .names import is_foreign
 
 try:
@@ -25,34 +27,11 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SCHEMA = 2
 SUMS = "checksums"
-STATUSES = ("ok", "failed", "skipped", "timeout")
 OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
 LATER_COLUMNS = ("seconds", "substitutions", "insertions", "deletions")  # not in files of schema 1
 MOST_LETTERS = 96  # of a part of a file name: systems allow 255 for all parts together
 NUMBERS = ("correct", "total", *LATER_COLUMNS)
-
-REQUIRED: dict[str, tuple[str, ...]] = {
-    "cell": ("upstream", "downstream", "seed", "probe_seed", "preset", "corpus"),
-    "upstream": ("name", "title", "source_hash", "parameters", "macs_10s", "order", "hidden_dim"),
-    "task": ("name", "metric", "higher_is_better", "head", "unit", "split"),
-    "data": ("fingerprint", "synthetic", "note", "splits", "num_speakers_test", "num_folds"),
-    "config": (),
-    "difference": (),
-    "pretrain": ("steps", "valid_loss", "train_loss", "seconds", "log"),
-    "probe": ("seconds", "extraction_s", "layer_weights", "chosen_epoch", "epochs", "tried", "chosen", "chosen_on"),
-    "scores": ("dev", "test", "chance", "items", "utterances"),
-    "time": ("baseline", "interleaved_with", "threads", "setting", "phases"),
-    "memory": ("train_bytes", "inference_bytes"),
-    "environment": ("cpu", "cores", "threads", "ram_bytes", "os", "python", "packages", "git_commit", "git_dirty"),
-}
-NULL_WHEN_OK = (
-    "pretrain",
-    "time",
-    "memory",
-)  # mel and s3prl's upstreams are not pre-trained; a cell may be written before it is timed
-NEVER_NULL = ("cell", "environment")  # a failed cell may lack every other section
 
 
 class NoCell(ValueError):
@@ -64,14 +43,15 @@ def write_cell(path: Path, cell: Mapping) -> None:
     start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither. Checksums of
     the cell and of the csv that is beside it by now are added."""
     cell = {key: value for key, value in cell.items() if not key.startswith("_") and key != SUMS}
-    problems = _problems(cell)
-    assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
     try:
-        cell = json.loads(json.dumps({**cell, SUMS: {"utterances": _csv_sha256(path, cell)}}, allow_nan=False))
-        cell[SUMS]["cell"] = _cell_sha256(cell)
-        text = json.dumps(cell, indent=2, ensure_ascii=False)
+        cell = json.loads(json.dumps(cell, allow_nan=False))
     except ValueError as error:
         raise AssertionError(f"{path.name} holds NaN or infinity: write null and a reason instead ({error})") from error
+    problems = problems_of(cell)
+    assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
+    cell[SUMS] = {"utterances": _csv_sha256(path, cell)}
+    cell[SUMS]["cell"] = _cell_sha256(cell)
+    text = json.dumps(cell, indent=2, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
 
 
@@ -95,7 +75,7 @@ def read_cell(path: Path) -> dict:
     cure = "delete it and run again to make it anew"
     try:
         cell = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:  # ValueError: bad JSON and bad UTF-8 alike
+    except (FileNotFoundError, ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
         raise NoCell(f"{path} is not a readable result file ({error}): {cure}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}): see to its disk and its rights, and run again") from error
@@ -105,7 +85,7 @@ def read_cell(path: Path) -> dict:
     if isinstance(cell, dict) and SUMS in cell and _sum(cell, "cell") != _cell_sha256(cell):
         raise NoCell(f"{path} does not match its checksum, it changed after it was written: {cure}")
     cell = _upgraded(cell)
-    problems = _problems(cell)
+    problems = problems_of(cell)
     if problems:
         raise NoCell(f"{path} is not a schema {SCHEMA} cell ({'; '.join(problems)}): {cure}")
     return cell
@@ -221,7 +201,7 @@ def _upgraded(cell: dict) -> dict:
     key, probe = cell.get("cell"), cell.get("probe")
     if isinstance(key, dict) and "seed" in key:
         key = {"probe_seed": key["seed"], **key}
-    told = {**dict.fromkeys(REQUIRED["probe"]), **(probe if isinstance(probe, dict) else {})}
+    told = {**dict.fromkeys(FIELDS["probe"]), **(probe if isinstance(probe, dict) else {})}
     return {**cell, "schema": SCHEMA, "cell": key, "probe": told if cell.get("status") == "ok" else probe}
 
 
@@ -240,38 +220,3 @@ def safe_name(name: str) -> str:
 def without_brackets(row: str) -> str:
     """``fixed_init[init=raw]`` -> ``fixed_init+init=raw``, as file names have it."""
     return row if is_foreign(row) else re.sub(r"\[([^\[\]]*)\]", r"+\1", row)
-
-
-def _problems(cell: object) -> list[str]:
-    """What keeps ``cell`` from being a cell of this schema, all of it at once."""
-    if not isinstance(cell, Mapping):
-        return ["it is not an object"]
-    problems = []
-    if cell.get("schema") != SCHEMA:
-        problems.append(f"schema is {cell.get('schema')!r}, not {SCHEMA}")
-    status, reason = cell.get("status"), cell.get("reason")
-    if status not in STATUSES:
-        problems.append(f"status is {status!r}, not one of {', '.join(STATUSES)}")
-    if "reason" not in cell or not (reason is None if status == "ok" else isinstance(reason, str) and reason):
-        problems.append(f"reason is {reason!r}: null when ok, otherwise a sentence")
-    for section, keys in REQUIRED.items():
-        value = cell.get(section)
-        if section not in cell:
-            problems.append(f"{section} is missing")
-        elif value is None:
-            if section in NEVER_NULL or (status == "ok" and section not in NULL_WHEN_OK):
-                problems.append(f"{section} is null")
-        elif not isinstance(value, Mapping):
-            problems.append(f"{section} is not an object")
-        else:
-            problems += [f"{section}.{key} is missing" for key in keys if key not in value]
-    time = cell.get("time")
-    phases = time.get("phases") if isinstance(time, Mapping) else None
-    for name, phase in (phases or {}).items():
-        missing = {"audio_s", "samples_s", "baseline_samples_s", "disturbed"} - set(phase)
-        problems += [f"time.phases.{name}.{key} is missing" for key in sorted(missing)]
-        if not missing and len(phase["disturbed"]) != len(phase["samples_s"]):
-            problems.append(f"time.phases.{name} needs one disturbed flag for each sample")
-        if not missing and len(phase["baseline_samples_s"]) not in (0, len(phase["samples_s"])):
-            problems.append(f"time.phases.{name} needs one baseline sample for each sample, or none")
-    return problems

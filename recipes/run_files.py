@@ -48,13 +48,19 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log; a last line cut short by a kill is left out, a missing file has none."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    """The lines of a log, up to the first that is none, as is one that was cut short by a kill; a missing file has
+    none."""
+    lines: list[dict[str, float]] = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            break
+        if not all(type(value) in (int, float) for value in line.values()):
+            break
+        lines.append(line)
     return lines
 
 
