@@ -82,7 +82,7 @@ LATER: dict[str, dict[str, str]] = {  # what older files do not have
     "environment": {"device": TEXT},
 }
 BUCKET = {"bucket": TEXT, "utterances": COUNT, "seconds": SECONDS, "padded_s": SECONDS}  # of data.lengths
-TRIAL = {"learning_rate": NUMBER, "dev": ROWS}  # of probe.tried
+TRIAL = {"learning_rate": NUMBER, "dev": ROWS}  # of probe.tried; null where a probe did not end
 OPTIONS = ("data", "model", "attention", "pretrain", "probe", "timing")  # of config
 PHASE = {"audio_s": NUMBER + MAYBE, "samples_s": ROWS, "baseline_samples_s": ROWS, "disturbed": ROWS}  # of time.phases
 
@@ -148,7 +148,7 @@ def _inner(cell: Mapping[str, Any]) -> Iterator[str]:
             yield from fields_problems(where, entry, fields) if isinstance(entry, Mapping) else [f"{where}: no object"]
     for entry in probe.get("tried") or ():
         scores = entry.get("dev") if isinstance(entry, Mapping) else None
-        if isinstance(scores, list) and not all(fits(score, NUMBER) for score in scores):
+        if isinstance(scores, list) and not all(fits(score, NUMBER + MAYBE) for score in scores):
             yield "probe.tried holds scores that are no numbers"
     for name in OPTIONS:
         if not fits((cell["config"] or {}).get(name, {}), MAP):

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import numpy as np
@@ -42,16 +42,16 @@ def write_cell(path: Path, cell: Mapping) -> None:
     """Write ``cell`` as JSON to ``path``, atomically. AssertionError when it does not follow the schema; keys that
     start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither. Checksums of
     the cell and of the csv that is beside it by now are added."""
-    cell = {key: value for key, value in cell.items() if not key.startswith("_") and key != SUMS}
+    kept = {key: value for key, value in cell.items() if not key.startswith("_") and key != SUMS}
     try:
-        cell = json.loads(json.dumps(cell, allow_nan=False))
+        plain: dict[str, Any] = json.loads(json.dumps(kept, allow_nan=False))
     except ValueError as error:
         raise AssertionError(f"{path.name} holds NaN or infinity: write null and a reason instead ({error})") from error
-    problems = problems_of(cell)
+    problems = problems_of(plain)
     assert not problems, f"{path.name} is not a schema {SCHEMA} cell: " + "; ".join(problems)
-    cell[SUMS] = {"utterances": _csv_sha256(path, cell)}
-    cell[SUMS]["cell"] = _cell_sha256(cell)
-    text = json.dumps(cell, indent=2, ensure_ascii=False)
+    plain[SUMS] = {"utterances": _csv_sha256(path, plain)}
+    plain[SUMS]["cell"] = _cell_sha256(plain)
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
 
 

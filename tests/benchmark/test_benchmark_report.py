@@ -314,7 +314,12 @@ def test_an_analysis_has_its_cases_heads_and_pictures(tmp_path: Path):
 def test_the_command_writes_the_pages_again(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(leaderboard, "picture", lambda rows: b"")
     fill(tmp_path)
-    request = {"schema": 1, "command": "python run_benchmark.py", "cells": [{"path": "cells/not-made.json"}]}
+    cell = {"upstream": "mel", "downstream": "speaker", "seed": 0, "probe_seed": 0, "path": "cells/not-made.json"}
+    request = {
+        "schema": 1, "command": "python run_benchmark.py", "started": "2026-01-01", "ended": None, "budget_s": None,
+        "process": {"pid": 1, "machine": "m", "born": None}, "steps": {}, "doing": None,
+        "cells": [{**cell, "estimate_s": None}],
+    }  # fmt: skip
     (tmp_path / "request.json").write_text(json.dumps(request))
     main(["--out", str(tmp_path)])
     assert f"written: {tmp_path / 'leaderboard.html'}, " in capsys.readouterr().out
