@@ -1,31 +1,22 @@
 """Result files: one JSON file a cell with a csv of per-utterance outcomes beside it, written whole or not at all."""
 
-import contextlib
 import csv
-import glob
 import hashlib
 import io
 import json
 import math
-import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from ..recipes.corpora.cache import writing
+from ..recipes.corpora.cache import replace_file, writing
 from .cell_schema import FIELDS, SCHEMA
 from .cell_schema import problems as problems_of
 from .names import is_foreign
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 SUMS = "checksums"
 OUTCOME_COLUMNS = ("fold", "utterance", "speaker", "correct", "total")
@@ -140,40 +131,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     what a killed process was writing is removed. A full or read-only disk is a ``ValueError`` that names the file."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        temporary, file = _claimed(path)
-        try:
-            with file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                if fcntl is None:  # Windows moves no open file
-                    file.close()
-                temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _claimed(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside ``path`` with a lock on it, which the system frees when the process ends, however it ends."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        file = temporary.open("wb")
-        if fcntl is None:
-            return temporary, file
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if temporary.exists():  # else another process took it for a dead one's before it was locked
-            return temporary, file
-        file.close()
-
-
-def _sweep(path: Path) -> None:
-    """Remove what processes that were killed had written of ``path``: files that nobody holds a lock on."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError), left.open("rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its process lives
-                left.unlink()
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _cell_sha256(cell: Mapping) -> str:

@@ -6,10 +6,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -88,17 +94,44 @@ def folder_lock(target: Path) -> Iterator[None]:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write, which takes the place of ``path`` when the block ends without an error."""
+    """Yield a temporary path to write, which takes the place of ``path`` when the block ends without an error; after a
+    crash at any moment the file there is the old one or the new one, whole. What killed processes were writing goes."""
     _make_parent(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with writing(path):
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        _sweep(path)
+        temporary, file = _claimed(path)
+        try:
+            with file:
+                yield temporary
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+                if fcntl is None:  # Windows moves no open file
+                    file.close()
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _claimed(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside ``path`` with a lock on it, which the system frees when the process ends, however it ends."""
+    while True:
+        temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        file = temporary.open("wb")
+        if fcntl is None:
+            return temporary, file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():  # else another process took it for a dead one's before it was locked
+            return temporary, file
+        file.close()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed had written of ``path``: files that nobody holds a lock on."""
+    for left in path.parent.glob(f".{_escape(path.name[:100])}.*.tmp"):
+        with suppress(OSError), left.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its process lives
+                left.unlink()
 
 
 def _make_parent(path: Path) -> None:
