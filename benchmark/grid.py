@@ -2,12 +2,14 @@
 
 import logging
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 
 import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .budget import MEASURING, Budget, coarse_first
 from .cell import Cell, reason_of
@@ -19,6 +21,7 @@ from .names import BASELINE, MEL
 from .plan import Plan, Request, make_plan, seed_pairs
 from .request_file import Journal
 from .schedule import Counts, Schedule, skip, timed_elsewhere
+from .status import unfinished_trainings
 from .steps import steps_of
 from .stopwatch import read_record, time_upstreams
 
@@ -110,12 +113,31 @@ def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, c
     try:
         timings = _timed(plan, timed, budget, journal, executor)
         schedule, shown = Schedule(plan, cells, budget, journal, counts, timings, executor, threads), monotonic()
-        while schedule.step():
-            if monotonic() - shown > REFRESH_S:
-                write(request.out, request.command, unfinished(plan))
-                shown = monotonic()
+        with _progress(plan, schedule) as show:
+            while schedule.step():
+                show()
+                if monotonic() - shown > REFRESH_S:
+                    write(request.out, request.command, unfinished(plan))
+                    shown = monotonic()
     finally:
         executor.stop()
+
+
+@contextmanager
+def _progress(plan: Plan, schedule: Schedule) -> Iterator[Callable[[], None]]:
+    """On a terminal, a bar of the cells with how far the pre-trainings are that run in other processes."""
+    steps = {study.label: study.recipe.pretrain.steps for study in plan.studies.values()}
+    with tqdm(total=schedule.waiting, desc="cells", unit="cell", disable=None, leave=False) as bar:
+        total, started_s = schedule.waiting, time()
+
+        def show() -> None:
+            if not bar.disable:
+                bar.n = total - schedule.waiting
+                trainings = unfinished_trainings(plan.request.out, steps, started_s)
+                bar.set_postfix_str("; ".join(text for _, text, _ in trainings))
+
+        with nullcontext() if bar.disable else logging_redirect_tqdm():
+            yield show
 
 
 def make_executor(plan: Plan) -> tuple[Executor, int]:

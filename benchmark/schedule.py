@@ -71,17 +71,23 @@ class Schedule:
         self._claims = claims_of(plan.request.out)
         self._told: set[str] = set()
 
+    @property
+    def waiting(self) -> int:
+        """Cells that are not settled yet."""
+        return len(self._waiting) + sum(job.spec.kind == "cell" for _, job, _ in self._running.values())
+
     def step(self) -> bool:
         """Start what can be started and take in what has ended; False when there is nothing left."""
         jobs = self._jobs()
         if jobs:
             self.journal.doing("; ".join(job.spec.title for _, job, _ in self._running.values()))
             self.executor.start(jobs)
-        for job, outcome in self.executor.ended(WAIT_S):
+        done = self.executor.ended(WAIT_S)
+        for job, outcome in done:
             cell, _, started = self._running.pop(job.name)
             ended = self._prepared if job.spec.kind == "preparation" else self._probed
             ended(cell, outcome, monotonic() - started)
-        if self._waiting and not self._running and not jobs:
+        if self._waiting and not (self._running or jobs or done):
             self._wait_for_others()
         return bool(self._waiting or self._running)
 

@@ -46,7 +46,7 @@ def status(out: Path, now_s: float | None = None) -> str:
     lines = [f"{out}: {len(cells)} cells asked for, {_counts(counted)}"]
     lines += [f"asked with: {request['command']}"] if request["command"] else []
     lines.append(f"{_process(request, running)}; last change {told(max(0.0, now_s - _changed(out)))} ago")
-    runs = _unfinished(out, request["steps"], started_s)
+    runs = unfinished_trainings(out, request["steps"], started_s)
     if running is not False and request["ended"] is None:
         lines += [text for _, text, _ in runs]
     else:
@@ -126,7 +126,9 @@ def _changed(out: Path) -> float:
     return max(map(_written_s, out.rglob("*")), default=0.0)
 
 
-def _unfinished(out: Path, steps: Mapping[str, int], started_s: float) -> list[tuple[tuple[str, int], str, float]]:
+def unfinished_trainings(
+    out: Path, steps: Mapping[str, int], started_s: float
+) -> list[tuple[tuple[str, int], str, float]]:
     """((upstream, seed), a line, seconds left) of each pre-training that has no checkpoint yet and a log to which
     something was written since ``started_s``: others are of earlier runs, and perhaps of other settings."""
     found = []

@@ -54,6 +54,7 @@ class FakeWork:
         patch.setattr(grid, "time_upstreams", lambda studies, *_: self.calls.append(("time", *sorted(studies))))
         for module in (grid, schedule):
             patch.setattr(module, "monotonic", lambda: self.now_s)
+        patch.setattr(schedule, "sleep", self.no_pause)
         self.pages: list[str] = []  # what each leaderboard calls unfinished
         patch.setattr(grid, "write", self.write)
 
@@ -78,6 +79,9 @@ class FakeWork:
         self.calls.append(("probe", cell.study.upstream, cell.task, cell.seed, cell.probe_seed))
         self.now_s += self.probe_s
         write_ok(cell.path(out, speech), cell.key(speech))
+
+    def no_pause(self, seconds: float) -> None:
+        raise AssertionError("it waits for another process, and there is none")
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [call[1:] for call in self.calls if call[0] == kind]
