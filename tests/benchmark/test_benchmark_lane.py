@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from s3prl_attention.benchmark.lane import OtherLoad, exclusive_lane
+from s3prl_attention.benchmark.lane import OtherLoad, exclusive_lane, working
 
 HOLD = """
 import os, sys, threading
@@ -55,6 +55,61 @@ def test_it_waits_for_another_process_says_so_once_and_enters_when_that_is_kille
     (line,) = said
     assert "waiting" in line
     assert str(lock) in line
+
+
+WORK = """
+import os, sys, threading
+from s3prl_attention.benchmark.lane import working
+threading.Timer(60, os._exit, [0]).start()
+print("ready", flush=True)
+with working():
+    print("at work", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path, cache: Path):
+    """Another process of the same user that makes a cell."""
+    env = {**os.environ, "S3PRL_ATTENTION_CACHE": str(cache)}
+    words = [sys.executable, "-c", WORK]
+    process = subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == [b"ready\n", b"at work\n"]
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_many_work_side_by_side_and_timing_waits_for_all_of_them(worker, cache: Path):
+    pytest.importorskip("fcntl", reason="nothing is shared where there are no POSIX locks")
+    with working():
+        pass  # it does not wait for the other
+    said: list[str] = []
+
+    def say(message: str) -> None:
+        said.append(message)
+        worker.kill()
+
+    with exclusive_lane(say):
+        assert worker.wait() != 0
+    (line,) = said
+    assert "other processes of yours are working" in line
+
+
+def test_who_wants_to_work_waits_for_timing(cache: Path):
+    pytest.importorskip("fcntl", reason="nothing is shared where there are no POSIX locks")
+    with exclusive_lane():
+        env = {**os.environ, "S3PRL_ATTENTION_CACHE": str(cache)}
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", WORK], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "ready\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(1.0)
+    told, _ = waiting.communicate("\n", timeout=60)
+    assert told == "at work\n"
 
 
 class Stat:

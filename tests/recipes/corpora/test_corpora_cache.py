@@ -2,11 +2,14 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from s3prl_attention.recipes.corpora import atomic_folder, cache_dir, ensure_folder
+from s3prl_attention.recipes.corpora.cache import replace_file
 
 
 def names(folder: Path) -> list[str]:
@@ -97,3 +100,29 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"file.*cannot be written.*S3PRL_ATTENTION_CACHE"):
         interrupted(tmp_path / "file" / "made")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from s3prl_attention.recipes.corpora.cache import replace_file
+with replace_file(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path):
+    path = tmp_path / "key.json"
+    path.write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert killed.returncode != 0
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    with replace_file(path) as temporary:
+        temporary.write_text("new")
+        with replace_file(path) as other:  # another writer's file is not taken for a dead one's
+            other.write_text("newer")
+        assert temporary.exists()
+    assert path.read_text() == "new"
+    assert [left.name for left in tmp_path.iterdir()] == ["key.json"]
