@@ -90,7 +90,7 @@ class Budget:
         expected_s = [self.estimate.seconds.get(step, 0.0) for step in steps]
         if steps and all(0 < seconds < math.inf for seconds in expected_s):
             phase = min((_phase(step) for step in steps), key=lambda phase: phase != TRAINING)
-            real, expected = self._clocked.get(phase, (BLUR_S, BLUR_S))
+            real, expected = self._clocked.get(phase, (BLUR_S * self._sharing(phase), BLUR_S))
             self._clocked[phase] = (real + real_s, expected + sum(expected_s))
 
     def reason(self, path: Path, every: Iterable[Path]) -> str:
@@ -108,8 +108,12 @@ class Budget:
         return f"budget {told(self.total_s)}: {why}; {wanted}, or no budget, makes all that is missing"
 
     def _pace(self, step: Step) -> float:
-        real, expected = self._clocked.get(_phase(step), (1.0, 1.0))
+        real, expected = self._clocked.get(_phase(step), (self._sharing(_phase(step)), 1.0))
         return real / expected
+
+    def _sharing(self, phase: str) -> float:
+        """How much longer a step takes than measured when others share the cores with it."""
+        return 1.0 if phase == "timing" else float(self.slots)
 
 
 def _phase(step: Step) -> str:

@@ -1,6 +1,6 @@
 """A cell as a file in and a file out: the spec says what to make, the result file or the outcome what came of it.
 
-    python -m s3prl_attention.benchmark.cell result/jobs/NAME.json
+    python -m s3prl_attention.benchmark.cell result/jobs/RUN/NAME.json
 
 A benchmark run writes these specs to ``jobs/`` of its result folder, with a log beside each. A spec can be run again by
 hand or by any scheduler: what is finished is not made anew, and what another process is making is left to it.
@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 
 from ..upstream.printable import printable
 from .cell import Cell, Failure, run_cell, status, write_failure
-from .claims import claims_of
+from .claims import TRIES, claims_of
 from .command_line import INTERRUPTED
 from .lane import working
 from .names import MEL, seeds_text
@@ -142,17 +142,19 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
-def run_spec(spec: Spec) -> Outcome:
-    """Do what a spec says. A cell that fails is recorded as failed; errors of the disk pass."""
+def run_spec(spec: Spec, begun: Callable[[], None] = lambda: None) -> Outcome:
+    """Do what a spec says, and call ``begun`` after having waited for others. A cell that fails is recorded as failed;
+    errors of the disk pass."""
     torch.set_num_threads(spec.threads)
     try:
         if spec.kind == "timing":
             return _timed(spec)
         if spec.kind == "preparation":
             with working():
+                begun()
                 ready = prepare(*_prepared_of(spec))
             return Outcome("ok", cached=not ready.num_extracted)
-        return _made(spec)
+        return _made(spec, begun)
     except Exception as error:  # whatever it is, the others go on
         return Outcome("failed", Failure.of(error))
 
@@ -172,7 +174,7 @@ def _timed(spec: Spec) -> Outcome:
     return Outcome("ok", records=found)
 
 
-def _made(spec: Spec) -> Outcome:
+def _made(spec: Spec, begun: Callable[[], None]) -> Outcome:
     """The cell, unless it is finished or another process has claimed it."""
     out = Path(spec.out)
     cell = spec.cell
@@ -182,7 +184,7 @@ def _made(spec: Spec) -> Outcome:
             f"this spec is about {spec.result}, and code, data and configuration here make {path.name}: let "
             "run_benchmark.py write it again"
         )
-    with claims_of(out).hold(path.name) as ours:
+    with claims_of(out).hold(path.name, tries=TRIES) as ours:
         if not ours:
             return Outcome("busy")
         if status(path) == "ok":
@@ -190,6 +192,7 @@ def _made(spec: Spec) -> Outcome:
         record = read_record(out / spec.timing) if spec.timing else None
         try:
             with working():
+                begun()
                 ready = prepare(*_prepared_of(spec))
                 run_cell(cell, ready, spec.speech, record, spec.overrides, out, spec.device)
         except Exception as error:  # it is recorded, and the other cells go on
@@ -205,6 +208,11 @@ def outcome_path(spec: Path) -> Path:
     return spec.with_suffix(".outcome.json")
 
 
+def write_outcome(spec: Path, outcome: Outcome) -> None:
+    """Tell what came of a spec."""
+    write_atomically(outcome_path(spec), json.dumps(asdict(outcome)).encode())
+
+
 def read_outcome(spec: Path) -> Outcome | None:
     """What came of a spec; None when its process ended without telling."""
     try:
@@ -215,7 +223,7 @@ def read_outcome(spec: Path) -> Outcome | None:
         return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, begun: Callable[[], None] = lambda: None) -> int:
     """Make what a spec says; returns the exit code: 0 it is there, 1 it failed, 2 the spec is wrong, 3 another process
     is making it."""
     parser = argparse.ArgumentParser(
@@ -229,8 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     try:
         spec = read_spec(path)
-        outcome = run_spec(spec)
-        write_atomically(outcome_path(path), json.dumps(asdict(outcome)).encode())
+        outcome = run_spec(spec, begun)
+        write_outcome(path, outcome)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED

@@ -24,6 +24,7 @@ except ImportError:  # Windows: one process at a time there
 
 FILE = ".claims"
 PAUSE_S = 0.5  # between two looks at a claim that another process holds
+TRIES = 5
 
 
 class Claims:
@@ -37,9 +38,13 @@ class Claims:
         self._guard = threading.Lock()
 
     @contextmanager
-    def hold(self, name: str) -> Iterator[bool]:
-        """Claim ``name`` for the block; yields whether it is ours: not when another process has it."""
+    def hold(self, name: str, tries: int = 1) -> Iterator[bool]:
+        """Claim ``name`` for the block; yields whether it is ours: not when another process has it. Some have it for a
+        moment, to look whether it is ``taken``: who does not come again tries several times."""
         got = self._take(name)
+        while not got and tries > 1:
+            time.sleep(PAUSE_S / TRIES)
+            tries, got = tries - 1, self._take(name)
         try:
             yield got
         finally:

@@ -70,6 +70,8 @@ def _jobs(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.executor == "slurm":
         from .slurm import import_submitit, load_settings
 
+        if options.budget is not None:
+            raise ValueError("--budget goes with --executor local: a queue takes its own time")
         load_settings(options.preset, words)
         import_submitit()
     elif words:

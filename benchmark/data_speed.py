@@ -167,7 +167,7 @@ def measure(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str, 
     recipe = load_recipe(options.upstream, options.preset, words)
     small = load_corpus("librispeech", options.root)
     model = recipe.model
-    with _linked(small, options.utterances) as folder, exclusive_lane(print):
+    with exclusive_lane(print), _linked(small, options.utterances) as folder:
         load = OtherLoad()
         many, found = start_up(folder)
         store = log_mel_store(small, model.num_mels)

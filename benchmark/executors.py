@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import os
+import platform
 import signal
 import sys
 import threading
@@ -13,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from time import monotonic
+from time import monotonic, strftime
 from typing import Any, Protocol
 
 from .cell import Failure, run_cell
 from .cell_spec import Outcome, Spec, main, outcome_path, read_outcome
-from .claims import claims_of
+from .claims import TRIES, claims_of
 from .durations import told
 from .lane import working
 from .prepare import Prepared, Speech, prepare
@@ -28,7 +30,7 @@ from .workers import as_worker, fresh_processes
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "jobs"  # of a result folder: specs, outcomes and logs
+FOLDER = "jobs"  # of a result folder: a folder for each run, of specs, outcomes and logs
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Inline:
             with working():
                 if spec.kind == "preparation":
                     return Outcome("ok", cached=not self._ready(spec).num_extracted)
-                with claims_of(out).hold(Path(spec.result or "").name) as ours:
+                with claims_of(out).hold(Path(spec.result or "").name, tries=TRIES) as ours:
                     if not ours:
                         return Outcome("busy")
                     record = read_record(out / spec.timing) if spec.timing else None
@@ -112,12 +114,12 @@ class Inline:
         return self._held[1]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
     job: Job
     process: Any
     pipe: Connection
-    until: float
+    until: float = math.inf  # what it waits for before it begins does not count
 
 
 class Local:
@@ -133,7 +135,7 @@ class Local:
     """
 
     def __init__(self, out: Path, slots: int = 1, timeout_s: float | None = None) -> None:
-        self._out, self._slots, self._timeout_s = out, slots, timeout_s
+        self._folder, self._slots, self._timeout_s = new_folder(out), slots, timeout_s
         self._context = fresh_processes()
         self._running: dict[str, _Running] = {}
 
@@ -144,17 +146,20 @@ class Local:
     def start(self, jobs: Sequence[Job]) -> None:
         """Write each spec, and let a process do it."""
         for job in jobs:
-            path = write_spec(self._out, job)
+            path = write_spec(self._folder, job)
             if job.spec.kind == "preparation":  # it may take hours
                 logger.info("%s: %s", job.spec.title, log_path(path))
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_child, args=(path, log_path(path), theirs, dict(os.environ)))
             process.start()
             theirs.close()
-            self._running[job.name] = _Running(job, process, ours, monotonic() + (self._timeout_s or float("inf")))
+            self._running[job.name] = _Running(job, process, ours)
 
     def ended(self, wait_s: float) -> list[tuple[Job, Outcome]]:
         """Also ends those whose time is over."""
+        for run in self._running.values():
+            if math.isinf(run.until) and self._timeout_s is not None and _has_begun(run.pipe):
+                run.until = monotonic() + self._timeout_s
         nearest_s = min((run.until for run in self._running.values()), default=0.0) - monotonic()
         wait([run.process.sentinel for run in self._running.values()], max(0.0, min(wait_s, nearest_s)))
         found = []
@@ -163,11 +168,9 @@ class Local:
             if alive and monotonic() < run.until:
                 continue
             self._end(run)
-            path = spec_path(self._out, run.job)
-            if alive:
-                found.append((run.job, timed_out(path, self._timeout_s or 0.0)))
-            else:
-                found.append((run.job, read_outcome(path) or died(path, run.process.exitcode)))
+            path = spec_path(self._folder, run.job)
+            killed = timed_out(path, self._timeout_s or 0.0) if alive else died(path, run.process.exitcode)
+            found.append((run.job, read_outcome(path) or killed))
         return found
 
     def stop(self) -> None:
@@ -199,9 +202,22 @@ def died(spec: Path, exit_code: int) -> Outcome:
     return Outcome("failed", Failure(reason, "\n".join(lines)))
 
 
-def spec_path(out: Path, job: Job) -> Path:
+def new_folder(out: Path) -> Path:
+    """Where the files of a run's jobs go: other runs have jobs of the same names."""
+    return out / FOLDER / f"{strftime('%Y%m%d-%H%M%S')}-{platform.node() or 'localhost'}-{os.getpid()}"
+
+
+def spec_path(folder: Path, job: Job) -> Path:
     """Where the spec of a job goes."""
-    return out / FOLDER / f"{job.name}.json"
+    return folder / f"{job.name}.json"
+
+
+def _has_begun(pipe: Connection) -> bool:
+    """Whether the job has said so."""
+    try:
+        return pipe.poll() and bool(pipe.recv_bytes())
+    except (EOFError, OSError):  # it has ended
+        return False
 
 
 def log_path(spec: Path) -> Path:
@@ -209,9 +225,9 @@ def log_path(spec: Path) -> Path:
     return spec.with_suffix(".log")
 
 
-def write_spec(out: Path, job: Job) -> Path:
+def write_spec(folder: Path, job: Job) -> Path:
     """Write the spec of a job; an outcome of an earlier try is removed."""
-    path = spec_path(out, job)
+    path = spec_path(folder, job)
     write_atomically(path, job.spec.text.encode())
     outcome_path(path).unlink(missing_ok=True)
     return path
@@ -238,7 +254,7 @@ def _child(spec: Path, log: Path, pipe: Connection, environ: dict[str, str]) -> 
         os.dup2(handle, stream)
     os.close(handle)
     faulthandler.enable()
-    sys.exit(main([str(spec)]))
+    sys.exit(main([str(spec)], begun=lambda: pipe.send_bytes(b"begun")))
 
 
 def _end_with_parent(pipe: Connection) -> None:

@@ -111,7 +111,7 @@ def _make(plan: Plan, cells: Sequence[Cell], budget: Budget, journal: Journal, c
     timed = {cell.study.upstream for cell, path in zip(cells, paths, strict=True) if path in affordable}
     executor, threads = make_executor(plan)
     try:
-        timings = _timed(plan, timed, budget, journal, executor)
+        timings = _timed(plan, timed, budget, journal, executor, threads)
         schedule, shown = Schedule(plan, cells, budget, journal, counts, timings, executor, threads), monotonic()
         with _progress(plan, schedule) as show:
             while schedule.step():
@@ -158,14 +158,16 @@ def unfinished(plan: Plan) -> str:
     return still_to_make(sum(plan.status(cell) == "missing" for cell in plan.cells), len(plan.cells))
 
 
-def _timed(plan: Plan, names: set[str], budget: Budget, journal: Journal, executor: Executor) -> dict[str, str]:
+def _timed(
+    plan: Plan, names: set[str], budget: Budget, journal: Journal, executor: Executor, threads: int
+) -> dict[str, str]:
     """Where the times of upstreams are, below the result folder; what is missing is timed now, together with the
     baseline: here, or alone on a machine where all else runs there."""
     request, missing = plan.request, {name for name in names if read_record(plan.records[name]) is None}
     wanted = {name: study for name, study in plan.studies.items() if name in missing | {BASELINE, MEL}}
     if names and request.executor == "slurm":
         journal.doing(f"timing {', '.join(sorted(names))}")
-        return timed_elsewhere(plan, sorted(names), executor)
+        return timed_elsewhere(plan, sorted(names), executor, threads)
     if missing:
         journal.doing(f"timing {', '.join(sorted(missing))}")
         started = monotonic()

@@ -68,7 +68,7 @@ def _workers_lock(path: Path, alone: bool, say: Callable[[str], None] = logger.i
     if fcntl is None:
         yield
         return
-    with path.with_suffix(".workers").open("a") as file:
+    with path.with_suffix(".workers").open("a+") as file:
         how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)

@@ -14,9 +14,9 @@ from .cell import Cell, Failure, write_failure, write_skipped
 from .cell_spec import Outcome, Spec
 from .claims import claims_of
 from .executors import Executor, Job
-from .names import seeds_text
+from .names import is_pretrained, seeds_text
 from .plan import Plan
-from .prepare import run_name
+from .prepare import run_name, source_of_maps
 from .request_file import Journal
 from .steps import steps_of
 
@@ -108,16 +108,18 @@ class Schedule:
     def _job(self, cell: Cell) -> Job | None:
         """What is to be done for a cell now; None when it has to wait, or is settled without work."""
         group, path = _group(cell), self.plan.path(cell)
-        if group in self._broken:
-            self._waiting.remove(cell)
-            self._fail(cell, self._broken[group])
-            return None
         if any(job.spec.kind == "preparation" and _group(other) == group for other, job, _ in self._running.values()):
             return None
         if self._claims.taken(path.name):
             return None
         if self.plan.status(cell) == "ok":
             self._waiting.remove(cell)
+            return None
+        if group in self._broken:
+            self._waiting.remove(cell)
+            self._fail(cell, self._broken[group])
+            return None
+        if group not in self._ready and self._prepared_elsewhere(cell):
             return None
         if not self.budget.fits(path) or self.budget.untimed(path):  # the lane is over
             reason = self.budget.reason(path, [self.plan.path(other) for other in self._waiting])
@@ -126,8 +128,19 @@ class Schedule:
             return None
         if group in self._ready:
             return Job(self._spec("cell", cell), path.stem)
-        name = run_name(cell.study, self.plan.speech, cell.seed)
-        return None if self._claims.taken(name) else Job(self._spec("preparation", cell), name)
+        return Job(self._spec("preparation", cell), run_name(cell.study, self.plan.speech, cell.seed))
+
+    def _prepared_elsewhere(self, cell: Cell) -> bool:
+        """Whether another process is at the pre-training of a cell, or of the upstream whose maps it needs; what others
+        have finished need not be paid for."""
+        source = source_of_maps(cell.study) if is_pretrained(cell.study.upstream) else None
+        for study in filter(None, (cell.study, source)):
+            if self._claims.taken(run_name(study, self.plan.speech, cell.seed)):
+                return True
+        if self.budget.limited:
+            path = self.plan.path(cell)
+            self.budget.mark(set(self.budget.missing(path)).difference(steps_of(self.plan, [cell])[path]))
+        return False
 
     def _spec(self, kind: str, cell: Cell) -> Spec:
         request, out = self.plan.request, self.plan.request.out.absolute()
@@ -177,8 +190,12 @@ class Schedule:
 
     def _fail(self, cell: Cell, failure: Failure) -> None:
         request, threads = self.plan.request, self.threads
-        write_failure(cell, failure, self.plan.speech, request.overrides, threads, request.device, request.out)
-        self.counts.failed += 1
+        with self._claims.hold(self.plan.path(cell).name) as ours:
+            if not ours:
+                self._waiting.append(cell)  # another process is making it
+            elif self.plan.status(cell) != "ok":
+                write_failure(cell, failure, self.plan.speech, request.overrides, threads, request.device, request.out)
+                self.counts.failed += 1
 
     def _wait_for_others(self) -> None:
         """Say once for what, and pause: the executor had nothing to wait for."""
@@ -189,7 +206,7 @@ class Schedule:
         sleep(WAIT_S)
 
 
-def timed_elsewhere(plan: Plan, upstreams: Sequence[str], executor: Executor) -> dict[str, str]:
+def timed_elsewhere(plan: Plan, upstreams: Sequence[str], executor: Executor, threads: int) -> dict[str, str]:
     """Let an executor time upstreams; the file of each, below the result folder. ``ValueError`` when that fails."""
     request = plan.request
     spec = Spec(
@@ -200,7 +217,7 @@ def timed_elsewhere(plan: Plan, upstreams: Sequence[str], executor: Executor) ->
         downstreams=list(plan.tasks),
         overrides=list(request.overrides),
         device=request.device,
-        threads=torch.get_num_threads(),
+        threads=threads,
     )
     executor.start([Job(spec, "timing")])
     while not (ended := executor.ended(WAIT_S)):

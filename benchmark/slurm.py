@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,13 +20,14 @@ from typing import Any
 
 from ..recipes.config import parse_overrides
 from ..upstream.options import typed
-from .cell_spec import Outcome, main, read_outcome
-from .executors import Job, died, log_path, timed_out, write_spec
+from .cell import Failure
+from .cell_spec import Outcome, main, read_outcome, write_outcome
+from .executors import Job, died, log_path, new_folder, timed_out, write_spec
 
 logger = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # between two questions to Slurm
-GONE_S = 20.0  # how long the outcome of an ended job may take to be seen on a network file system
+GONE_S = 90.0  # how long the outcome of an ended job may take to be seen on a network file system
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "RESIZING", "STAGE_OUT")
 ARRAY = 1000  # jobs in an array at most, Slurm's own default
 
@@ -95,7 +97,7 @@ class Slurm:
     """
 
     def __init__(self, out: Path, settings: SlurmSettings, timeout_s: float | None = None) -> None:
-        self._submitit, self._out = import_submitit(), out
+        self._submitit, self._folder = import_submitit(), new_folder(out)
         minutes = settings.timeout_min if timeout_s is None else max(1, round(timeout_s / 60))
         self._settings = replace(settings, timeout_min=minutes)
         self._running: dict[str, tuple[Job, Path, Any]] = {}
@@ -107,7 +109,7 @@ class Slurm:
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Submit them as one array, a timing as a job that has its node to itself."""
-        paths = [write_spec(self._out, job) for job in jobs]
+        paths = [write_spec(self._folder, job) for job in jobs]
         exclusive = any(job.spec.kind == "timing" for job in jobs)
         executor = self._executor(exclusive)
         submitted = executor.map_array(_work, [str(path.absolute()) for path in paths])
@@ -120,6 +122,8 @@ class Slurm:
         if self._running:
             sleep(max(wait_s, LOOK_S))
         states = self._states()
+        if states is None:
+            return []
         found = []
         for name, (job, path, handle) in list(self._running.items()):
             outcome = read_outcome(path) or self._ended(name, path, states.get(handle.job_id, ""))
@@ -134,12 +138,18 @@ class Slurm:
             handle.cancel(check=False)
         self._running.clear()
 
-    def _states(self) -> dict[str, str]:
-        """Of all jobs that Slurm still knows, by id: for some minutes also those that have ended."""
+    def _states(self) -> dict[str, str] | None:
+        """Of all jobs that Slurm still knows, by id: for some minutes also those that have ended. None where Slurm does
+        not answer."""
         ids = ",".join(handle.job_id for _, _, handle in self._running.values())
         command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--jobs={ids}"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout if ids else ""
-        return dict(line.split(maxsplit=1) for line in told.splitlines() if " " in line.strip())
+        if not ids:
+            return {}
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode and "Invalid job id" not in done.stderr:
+            logger.warning("Slurm does not answer, asking again: %s", done.stderr.strip()[:200])
+            return None
+        return dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line.strip())
 
     def _ended(self, name: str, path: Path, state: str) -> Outcome | None:
         """The outcome of a job that told none; None while it may still do so."""
@@ -156,7 +166,7 @@ class Slurm:
         return replace(outcome, failure=replace(outcome.failure, reason=told))
 
     def _executor(self, exclusive: bool) -> Any:
-        settings, folder = self._settings, self._out / "jobs" / "slurm"
+        settings, folder = self._settings, self._folder / "slurm"
         executor = self._submitit.SlurmExecutor(folder=folder.absolute())
         named = {"partition": settings.partition, "account": settings.account, "qos": settings.qos}
         named["constraint"] = settings.constraint
@@ -173,6 +183,7 @@ class Slurm:
             mem=f"{settings.mem_gb}GB",
             time=settings.timeout_min,
             array_parallelism=settings.array_parallelism,
+            signal_delay_s=min(90, 30 * settings.timeout_min),
             setup=[*settings.setup, f"export OMP_NUM_THREADS={settings.cpus_per_task}"],
             **more,
         )
@@ -185,4 +196,14 @@ def _work(spec: str) -> int:
     for stream in (1, 2):
         os.dup2(handle, stream)
     os.close(handle)
+
+    def end(number: int, frame: Any) -> None:
+        """Slurm is about to end the job: by its time limit, or for one that comes first."""
+        outcome = Outcome(
+            "failed", Failure("Slurm ended it: slurm.timeout_min or --timeout allows more", status="timeout")
+        )
+        write_outcome(Path(spec), outcome)
+        os._exit(1)
+
+    signal.signal(signal.SIGUSR2, end)
     return main([spec])

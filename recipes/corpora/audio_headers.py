@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -59,9 +60,10 @@ def raise_for(reasons: Sequence[str]) -> None:
     told = "; ".join(reasons[:TOLD])
     if len(reasons) > TOLD:
         path = cache_dir() / "headers" / "broken.txt"
-        with replace_file(path) as temporary:
+        told += f"; and {len(reasons) - TOLD} more files"
+        with suppress(ValueError, OSError), replace_file(path) as temporary:  # a cache to read from only
             temporary.write_text("".join(f"{reason}\n" for reason in reasons), encoding="utf-8", errors="replace")
-        told += f"; and {len(reasons) - TOLD} more files, all listed in {path}"
+            told += f", all listed in {path}"
     if len(reasons) > 1:
         told += "; skip_broken (--skip-broken) leaves them out and says so in the results"
     raise ValueError(told)
@@ -85,10 +87,10 @@ def headers_or_reasons(root: Path, files: Sequence[AudioFile]) -> list[Header | 
 
 
 def undecodable(root: Path, files: Sequence[AudioFile]) -> dict[Path, str]:
-    """The reasons of those files whose audio cannot be decoded to its end, or is not finite. Each file is decoded once,
-    in blocks, and what came of it is remembered as long as the file has its size and time of change."""
-    rows = _indexed(root, files, "-decoded", lambda file: (audio_problem(file.path),), 1, "decoding audio")
-    return {file.path: str(row[0]) for file, row in zip(files, rows, strict=True) if row[0]}
+    """The reasons of those files whose audio cannot be decoded to its end, or is not finite. Each file is decoded in
+    blocks; that it is sound is remembered as long as it has its size and time of change."""
+    rows = _indexed(root, files, "-decoded", lambda file: audio_problem(file.path) or (True,), 1, "decoding audio")
+    return {file.path: row for file, row in zip(files, rows, strict=True) if isinstance(row, str)}
 
 
 def _indexed(
@@ -113,6 +115,8 @@ def _indexed(
         index |= {
             name: [file.size_bytes, file.mtime_ns, *row] for (name, file), row in rows if not isinstance(row, str)
         }
+        if len(reasons) == len(unread):
+            return [reasons[name] if name in reasons else tuple(index[name][2:]) for name in names]
         with replace_file(index_path) as temporary:
             head = {"schema": SCHEMA, "root": str(root), "sha256": _sha256(index)}
             temporary.write_text(json.dumps({**head, "files": index}), encoding="utf-8")

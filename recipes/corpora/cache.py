@@ -128,7 +128,7 @@ def _claimed(path: Path) -> tuple[Path, BinaryIO]:
 def _sweep(path: Path) -> None:
     """Remove what processes that were killed had written of ``path``: files that nobody holds a lock on."""
     for left in path.parent.glob(f".{_escape(path.name[:100])}.*.tmp"):
-        with suppress(OSError), left.open("rb") as file:
+        with suppress(OSError), left.open("r+b") as file:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where its process lives
                 left.unlink()

@@ -151,8 +151,8 @@ class Corpus:
     ``phone_set`` names the classes of the alignments (empty when there are none); ``note`` says in one line what the
     data is and where its labels come from. ``assigned_by`` names what assigns the utterances to train, dev and test,
     for example ``the split lists`` (empty: nothing does). ``shared_speakers`` allows those sets to share speakers.
-    ``implied_labels`` are labels that follow from the speakers; the fingerprint leaves them out. ``left_out`` gives a
-    reason for each recording that was asked to be left out because it is broken.
+    ``implied_labels`` are labels that follow from the speakers; the fingerprint leaves them out. ``left_out`` has
+    ``ID: reason`` for each recording that is broken and was asked to be left out.
     """
 
     name: str

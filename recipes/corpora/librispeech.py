@@ -46,6 +46,7 @@ def load_librispeech(root: Path, *, alignments: Path | None = None, skip_broken:
             raise ValueError(f"{item.file.path}: utterance {item.id!r} is also {first[item.id]}: remove one of the two")
         first[item.id] = item.file.path
     broken = undecodable(root, [item.file for item in found]) if skip_broken else {}
+    left_out = tuple(f"{item.id}: {broken[item.file.path]}" for item in found if item.file.path in broken)
     found = [item for item in found if item.file.path not in broken]
     if not found:
         raise ValueError(f"{root}: all {len(broken)} recordings are broken, the first: {next(iter(broken.values()))}")
@@ -70,8 +71,7 @@ def load_librispeech(root: Path, *, alignments: Path | None = None, skip_broken:
         for item, header in zip(found, headers, strict=True)
     )
     note = _note(root, utterances, sources) + (f"; {len(broken)} left out as broken" if broken else "")
-    name, left_out = f"librispeech-{root.name}", tuple(broken.values())
-    return Corpus(name, root, utterances, phone_set, False, note, left_out=left_out)
+    return Corpus(f"librispeech-{root.name}", root, utterances, phone_set, False, note, left_out=left_out)
 
 
 def _content(file: AudioFile, header: Header) -> int:

@@ -83,9 +83,9 @@ def _sound(path: Path, rows: list[Row]) -> tuple[list[Row], list[str]]:
     broken = undecodable(path.parent, there)
     reasons = {name: broken.get(file.path, "") if file else f"{path.parent / name}: no such audio file"
                for name, file in files.items()}  # fmt: skip
-    left = [f"line {row.line}: {reasons[row.path]}" for row in rows if reasons[row.path]]
+    left = [f"{row.id}: line {row.line}: {reasons[row.path]}" for row in rows if reasons[row.path]]
     kept = [row for row in rows if not reasons[row.path]]
-    if not kept:
+    if rows and not kept:
         raise ValueError(f"{path}: all {len(rows)} recordings are broken, the first: {left[0]}")
     return kept, left
 

@@ -26,7 +26,7 @@ def assign_splits(corpus: Corpus, where: str) -> Corpus:
         ValueError: for missing or malformed lists, and for ids that the corpus lacks although it has their subset.
     """
     splits = _read(find_lists(where))
-    known = {utterance.id for utterance in corpus.utterances}
+    known = {utterance.id for utterance in corpus.utterances} | {text.partition(": ")[0] for text in corpus.left_out}
     if not any(id in known for id in splits):
         raise ValueError(
             f"{where}: the split lists name no utterance of this corpus, their ids look like {next(iter(splits))!r}, "

@@ -136,7 +136,7 @@ def test_two_runs_from_nothing_share_timing_corpus_and_eighteen_cells(tmp_path):
 def test_a_cell_runs_from_its_file_alone(timed, tmp_path):
     place, _ = timed
     assert run(place).returncode == 0
-    (spec,) = (path for path in place.out.glob("jobs/fixed_init--speaker--*.json") if ".outcome." not in path.name)
+    (spec,) = (path for path in place.out.glob("jobs/*/fixed_init--speaker--*.json") if ".outcome." not in path.name)
     result = place.out / json.loads(spec.read_text())["result"]
     result.unlink()
 
@@ -187,8 +187,8 @@ def test_a_grid_through_slurm_is_the_same_grid(slurm, timed):
     assert all(
         cell["time"]["phases"]["train_step"]["samples_s"] for (name, _), cell in by_name(place).items() if name != "mel"
     )
-    assert not list(place.out.glob("jobs/*.tmp"))
-    note("grid through Slurm", cells=4, different=0, jobs=len(list(place.out.glob("jobs/slurm/*_submitted.pkl"))))
+    assert not list(place.out.glob("jobs/**/*.tmp"))
+    note("grid through Slurm", cells=4, different=0, jobs=len(list(place.out.glob("jobs/*/slurm/*_submitted.pkl"))))
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_slurm_jobs_outlive_the_command_and_the_next_finds_what_they_made(slurm,
     place, whole = timed
     first = subprocess.Popen(command(place, *BY_SLURM), env=environment(place, **slurm), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(place.out.glob("jobs/slurm/2_*_submitted.pkl")) and time.monotonic() < deadline:
+    while not list(place.out.glob("jobs/*/slurm/2_*_submitted.pkl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     first.kill()
     first.wait()
