@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from tqdm import tqdm
 
 from .audio import audio_header, audio_problem
-from .cache import cache_dir, replace_file
+from .cache import cache_dir, keep_if_possible, replace_file
 from .corpus import TOLD, Utterance
 
 logger = logging.getLogger(__name__)
@@ -117,9 +117,9 @@ def _indexed(
         }
         if len(reasons) == len(unread):
             return [reasons[name] if name in reasons else tuple(index[name][2:]) for name in names]
-        with replace_file(index_path) as temporary:
-            head = {"schema": SCHEMA, "root": str(root), "sha256": _sha256(index)}
-            temporary.write_text(json.dumps({**head, "files": index}), encoding="utf-8")
+        head = {"schema": SCHEMA, "root": str(root), "sha256": _sha256(index)}
+        text = json.dumps({**head, "files": index})
+        keep_if_possible(index_path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return [reasons[name] if name in reasons else tuple(index[name][2:]) for name in names]
 
 

@@ -28,6 +28,10 @@ class Unwritable(OSError, ValueError):
     """What could not be written, why, and the cure; ``errno`` is the system's."""
 
 
+class NotWritable(ValueError):
+    """A folder in which no file can be made."""
+
+
 def cache_dir() -> Path:
     """``$S3PRL_ATTENTION_CACHE``, else ``$XDG_CACHE_HOME/s3prl-attention``, else ``~/.cache/s3prl-attention``."""
     own = os.environ.get("S3PRL_ATTENTION_CACHE")
@@ -112,6 +116,15 @@ def replace_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def keep_if_possible(path: Path, write: Callable[[Path], object]) -> None:
+    """``replace_file`` for what only saves time: where it cannot be written, the log says why and the run goes on."""
+    try:
+        with replace_file(path) as temporary:
+            write(temporary)
+    except (Unwritable, NotWritable) as error:
+        logger.warning("not kept for the next run: %s", error)
+
+
 def _claimed(path: Path) -> tuple[Path, BinaryIO]:
     """A new file beside ``path`` with a lock on it, which the system frees when the process ends, however it ends."""
     while True:
@@ -142,7 +155,7 @@ def _make_parent(path: Path) -> None:
     except OSError as error:
         writable, reason = False, str(error.strerror)
     if not writable:
-        raise ValueError(f"{path.parent}: cannot be written ({reason}): {ELSEWHERE}")
+        raise NotWritable(f"{path.parent}: cannot be written ({reason}): {ELSEWHERE}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .alignments import Labels, RawLabels, phone_set_beside, read_ctm, read_frames
-from .cache import cache_dir, replace_file
+from .cache import cache_dir, keep_if_possible
 from .corpus import PHONE_SET
 from .textgrid import read_phone_tier, read_textgrid
 
@@ -142,8 +142,12 @@ def _save(path: Path, labels: Labels) -> None:
         "end_s": np.concatenate([np.empty(0), *(row.end_s for row in rows)]),
         "phone": np.concatenate([np.empty(0, np.int16), *(row.phone for row in rows)]),
     }
-    with replace_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+
+    keep_if_possible(path, write)
 
 
 def _load(path: Path) -> Labels | None:

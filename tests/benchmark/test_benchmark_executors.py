@@ -53,10 +53,10 @@ def test_a_job_that_takes_too_long_is_ended_and_says_how_to_allow_more(synthetic
 
 def test_a_grid_goes_on_after_a_job_that_takes_too_long(synthetic_tiny, tmp_path):
     words = ["--preset", "smoke", "--upstream", "fixed_init", "--downstream", "speaker", "--out", str(tmp_path)]
-    assert benchmark([*words, "--timeout", "30s", ENDLESS, "pretrain.log_every=1000000"]) == 1
+    assert benchmark([*words, "--timeout", "15s", ENDLESS, "pretrain.log_every=1000000"]) == 1
     cells = {cell["cell"]["upstream"]: cell for cell in read_cells(tmp_path / "cells")[0]}
     assert {name: cell["status"] for name, cell in cells.items()} == {"fixed_init": "timeout", "mel": "ok"}
-    assert "it was not done after 30 s and was ended" in cells["fixed_init"]["reason"]
+    assert "it was not done after 15 s and was ended" in cells["fixed_init"]["reason"]
 
 
 def test_a_cell_is_the_same_wherever_it_is_made(synthetic_tiny, tmp_path, capsys):
