@@ -76,7 +76,7 @@ FIELDS: dict[str, dict[str, str]] = {  # section -> what must be there
 }
 LATER: dict[str, dict[str, str]] = {  # what older files do not have
     "upstream": {"note": TEXT + MAYBE},
-    "data": {"lengths": ROWS, "left_out": ROWS, "pretraining": MAP},
+    "data": {"lengths": ROWS, "left_out": ROWS, "pretraining": MAP + MAYBE},
     "pretrain": {"checkpoint": FILE},
     "probe": {"notes": ROWS},
     "environment": {"device": TEXT},

@@ -9,7 +9,7 @@ from typing import Any
 
 from .lane import ticks_to_s
 
-PRELOADED = ["torch", "s3prl_attention.benchmark.cell_spec"]  # what takes seconds to import is imported once for all
+PRELOADED = ["torch", "torch._dynamo", "s3prl_attention.benchmark.cell_spec", "s3prl_attention.downstream.task_expert"]
 
 
 class Worker:

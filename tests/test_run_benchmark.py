@@ -70,7 +70,8 @@ def test_the_main_job_makes_cells_leaderboard_and_plot(finished):
 
 def test_every_upstream_gets_its_row_on_both_tasks(synthetic_tiny, tmp_path):
     tasks = ("speaker", "phone_linear")
-    assert main(["--preset", "smoke", "--downstream", *tasks, "--out", str(tmp_path)]) == 0
+    words = ["--preset", "smoke", "--downstream", *tasks, "--out", str(tmp_path)]
+    assert main([*words, "--executor", "inline"]) == 0
     made = cells(tmp_path)
     assert set(made) == {(name, task) for name in [*upstream.names(), "mel"] for task in tasks}
     assert all(read_cell(path)["status"] == "ok" for path in made.values())

@@ -147,6 +147,7 @@ def test_a_download_that_fails_is_told_and_tried_again_by_the_next_run(
     ckpt = save_fake(tmp_path / "some where" / "last=1.ckpt")
     names = [BASELINE, "s3prl:fake_base", f"s3prl:fake_local:{ckpt}"]
     words = ["--preset", "smoke", "--downstream", "phone_linear", "--out", str(tmp_path / "o")]
+    words += ["--executor", "inline"]  # another process knows nothing of the made-up hub
     assert main([*words, "--upstream", *names]) == 1
     assert "4 cells, 3 made now, 1 failed" in capsys.readouterr().out
     made = by_pair(tmp_path / "o")
@@ -220,6 +221,7 @@ def test_the_estimate_does_what_a_run_does(synthetic_tiny, fake_hub, tmp_path):
 def test_a_dry_run_and_a_budget_take_them(synthetic_tiny, fake_hub, light, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("s3prl_attention.benchmark.estimate.peak_memory", lambda *_: MEMORY)
     words = ["--preset", "smoke", "--upstream", "s3prl:fake", "s3prl:fake_base", "--downstream", "speaker"]
+    words += ["--executor", "inline"]
     assert main([*words, "--out", str(tmp_path / "o"), "--dry-run", "--budget", "2h"]) == 0
     told = capsys.readouterr().out
     assert "missing:  s3prl:fake " in told

@@ -21,7 +21,7 @@ from s3prl_attention.benchmark.remake import command, obstacles
 from s3prl_attention.benchmark.result_files import read_cell, safe_name
 from s3prl_attention.benchmark.settings import difference, load_study
 from s3prl_attention.benchmark.sources import source_hash
-from s3prl_attention.benchmark.status import _unfinished
+from s3prl_attention.benchmark.status import unfinished_trainings
 from s3prl_attention.benchmark.steps import steps_of
 from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.maps_file import fingerprint
@@ -117,7 +117,7 @@ def test_the_files_of_plain_rows_are_called_as_before(name, overrides, of_timing
     of_cell = prepare.digest([[of_lineage, "speaker", asdict(study.probe), 0, "f00d"], "0" * 12])
     assert Cell(study, "speaker", 1, 0).path(Path(), speech).name == f"{safe}--speaker--seed1.0--{of_cell}.json"
     assert stopwatch.timing_path(Path(), study, 2, "made-up cpu").name == f"{safe}--{of_timing}.json"
-    assert prepare._run_name(study, speech, 1) == f"{name}--seed1--{of_lineage}"
+    assert prepare.run_name(study, speech, 1) == f"{name}--seed1--{of_lineage}"
 
 
 ROWS = ("fixed_init", "fixed_init[init=raw]", "fixed_init[init=maps]", "xbox[bucketed]")
@@ -130,7 +130,7 @@ def test_every_row_has_files_of_its_own_whose_names_can_be_read_and_typed(synthe
     for name in (plan.path(plan.cells[1]).name, plan.records["fixed_init[init=raw]"].name):
         assert name.startswith("fixed_init+init=raw--")
     files = [*(plan.path(cell) for cell in plan.cells), *(plan.records[name] for name in ROWS)]
-    files += [Path(prepare._run_name(plan.studies[name], plan.speech, 0)) for name in ROWS]
+    files += [Path(prepare.run_name(plan.studies[name], plan.speech, 0)) for name in ROWS]
     assert len(set(files)) == 3 * len(ROWS) + 1
     assert all(re.fullmatch(r"[\w+=.,-]+", file.name) for file in files)
     assert safe_name("s3prl:a[b]") == "s3prl%3Aa%5Bb%5D"
@@ -203,7 +203,7 @@ def test_a_running_pre_training_is_told_by_the_name_of_its_row(tmp_path):
     log = tmp_path / "pretrain" / "corpus" / "fixed_init+init=raw--seed3--0123" / "log.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text('{"step": 2, "loss": 0.5, "elapsed_s": 4.0}\n')
-    ((key, text, left_s),) = _unfinished(tmp_path, {"fixed_init": 99, "fixed_init[init=raw]": 10}, 0.0)
+    ((key, text, left_s),) = unfinished_trainings(tmp_path, {"fixed_init": 99, "fixed_init[init=raw]": 10}, 0.0)
     assert key == ("fixed_init[init=raw]", 3)
     assert text.startswith("pre-training fixed_init[init=raw], seed 3: step 2 of 10")
     assert left_s == 16.0
