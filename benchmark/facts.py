@@ -153,8 +153,9 @@ def _slowed(scored: Sequence[Row]) -> list[str]:
 
 def _race_epochs(cell: Mapping[str, Any]) -> int:
     """0 where no learning rate was dropped early, as in cells made before that was an option."""
-    probe = cell["config"].get("probe") or {}
-    return int(probe.get("race_epochs", 0)) if len(probe.get("learning_rates", ())) > 1 else 0
+    probe = (cell["config"] or {}).get("probe") or {}
+    epochs, rates = probe.get("race_epochs", 0), probe.get("learning_rates")
+    return epochs if isinstance(epochs, int) and isinstance(rates, list) and len(rates) > 1 else 0
 
 
 def _probes(table: Sequence[Row]) -> list[str]:
@@ -164,7 +165,7 @@ def _probes(table: Sequence[Row]) -> list[str]:
     if not swept:
         return ["Probes: learning rates were not swept."] if probes else []
     rates = sorted({trial["learning_rate"] for probe in swept for trial in probe["tried"]})
-    chosen = Counter(choice["learning_rate"] for probe in swept for choice in probe["chosen"])
+    chosen = Counter(choice["learning_rate"] for probe in swept for choice in probe["chosen"] or ())
     trials = [score for probe in swept for trial in probe["tried"] for score in trial["dev"]]
     lines = [
         f"Probes: learning rates {', '.join(f'{rate:g}' for rate in rates)}, one chosen on "

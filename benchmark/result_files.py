@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..recipes.corpora.cache import replace_file, writing
+from ..upstream.printable import printable
 from .cell_schema import FIELDS, SCHEMA
 from .cell_schema import problems as problems_of
 from .names import is_foreign
@@ -107,7 +108,8 @@ def read_utterances(cell: Mapping) -> dict[str, np.ndarray]:
         columns = {name: np.array([row[name] for row in rows]) for name in names}
         columns |= {name: columns[name].astype(float) for name in NUMBERS if name in columns}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a readable file of utterances ({error!r}): {cure}") from error
+        told = printable(f"{type(error).__name__}: {error}")[:200]
+        raise ValueError(f"{path} is not a readable file of utterances ({told}): {cure}") from error
     if _sum(cell, "utterances") not in (None, hashlib.sha256(content).hexdigest()):
         raise ValueError(f"{path} does not match its checksum, it changed after it was written: {cure}")
     if columns["total"].sum() != cell["scores"]["items"]:
