@@ -3,9 +3,10 @@
 import pytest
 from grid_fixtures import TASKS, FakeWork, statuses, write_ok
 from s3prl_attention import downstream
-from s3prl_attention.benchmark import executors, grid, steps
+from s3prl_attention.benchmark import executors, grid, schedule, steps
 from s3prl_attention.benchmark import plan as plan_module
 from s3prl_attention.benchmark.budget import Budget
+from s3prl_attention.benchmark.claims import Claims
 from s3prl_attention.benchmark.estimate import Estimate
 from s3prl_attention.benchmark.plan import Request, make_plan
 from s3prl_attention.benchmark.remake import command
@@ -245,3 +246,41 @@ def test_an_interrupted_run_says_what_it_was_doing(synthetic_tiny, tmp_path, mon
     assert asked["ended"] is None
     assert asked["doing"] == "pre-training and encoding with fixed_init, seed 0"
     assert work.of("time") == [("fixed_init", "fixed_patterns", "mel", "self_attention")]
+
+
+class Later(executors.Inline):
+    """Tells of what it did one call later, as other processes do."""
+
+    def __init__(self, speech):
+        super().__init__(speech)
+        self.asked = 0
+
+    def ended(self, wait_s):
+        self.asked += 1
+        return super().ended(wait_s) if self.asked % 2 == 0 else []
+
+    def free(self):
+        return super().free() if self.asked % 2 == 0 else 0
+
+
+def test_a_run_waits_for_its_own_jobs_and_not_for_others(synthetic_tiny, tmp_path, monkeypatch):
+    FakeWork(monkeypatch)  # which fails when a pause is made for another process
+    monkeypatch.setattr(grid, "make_executor", lambda plan: (Later(plan.speech), 1))
+    assert grid.run(request(tmp_path)).num_made == 6
+
+
+def test_what_another_process_is_making_is_left_to_it_and_looked_at_again(synthetic_tiny, tmp_path, monkeypatch):
+    work = FakeWork(monkeypatch)
+    plan = make_plan(request(tmp_path))
+    theirs, paused = plan.cells[0], []
+    monkeypatch.setattr(Claims, "taken", lambda self, name: not paused and name == plan.path(theirs).name)
+
+    def finish_it(seconds):
+        paused.append(seconds)
+        write_ok(plan.path(theirs), theirs.key(plan.speech))
+
+    monkeypatch.setattr(schedule, "sleep", finish_it)
+    done = grid.run(request(tmp_path))
+    assert (done.num_cells, done.num_made, done.num_failed) == (6, 5, 0)
+    assert len(paused) == 1
+    assert (theirs.study.upstream, theirs.task, 0, 0) not in work.of("probe")

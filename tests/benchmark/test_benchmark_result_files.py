@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from benchmark_fixtures import failed, make_cell, mel, outcomes, save
 from s3prl_attention.benchmark import leaderboard, result_files
+from s3prl_attention.benchmark.cell_schema import problems
 
 SCHEMA_1 = Path(__file__).parent / "schema_1"  # a result of version 0.1.0, as it was written
 
@@ -261,3 +262,16 @@ def test_an_old_result_is_not_ranked_with_new_ones(tmp_path: Path):
     rows = leaderboard.write(tmp_path).rows
     assert [row.table for row in rows] == [0, 1]
     assert "differ in: config.probe.learning_rate" in (tmp_path / "leaderboard.md").read_text().replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["../other.csv", "/etc/passwd", "a/../../b.csv", "C:\\x.csv", "a\\..\\..\\b", "", "a\0b"]
+)
+@pytest.mark.parametrize("field", ["scores.utterances", "pretrain.log"])
+def test_a_cell_names_no_file_outside_its_folder(field: str, name: str):
+    section, key = field.split(".")
+    cell = make_cell(**{f"{section}__{key}": name})
+    (problem,) = problems(cell)
+    assert problem.startswith(f"{field} is ")
+    cell[section][key] = "below/it.csv"
+    assert problems(cell) == []
