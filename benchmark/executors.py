@@ -30,6 +30,7 @@ from .workers import as_worker, fresh_processes
 
 logger = logging.getLogger(__name__)
 
+PRELOADED = ("torch._dynamo", "s3prl_attention.benchmark.cell_spec", "s3prl_attention.downstream.task_expert")
 FOLDER = "jobs"  # of a result folder: a folder for each run, of specs, outcomes and logs
 
 
@@ -136,7 +137,7 @@ class Local:
 
     def __init__(self, out: Path, slots: int = 1, timeout_s: float | None = None) -> None:
         self._folder, self._slots, self._timeout_s = new_folder(out), slots, timeout_s
-        self._context = fresh_processes()
+        self._context = fresh_processes(PRELOADED)
         self._running: dict[str, _Running] = {}
 
     def free(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .lane import ticks_to_s
 
-PRELOADED = ["torch", "torch._dynamo", "s3prl_attention.benchmark.cell_spec", "s3prl_attention.downstream.task_expert"]
+PRELOADED = ("torch", "s3prl_attention.upstream.encoder")  # no more: memory that imports have freed is not weighed
 
 
 class Worker:
@@ -25,7 +25,7 @@ class Worker:
 
     def __init__(self, build: Callable[[], Callable[[Any], Any]], name: str) -> None:
         self.name = name
-        context = fresh_processes()
+        context = fresh_processes(PRELOADED)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(build, theirs), daemon=True)
         self.process.start()
@@ -71,13 +71,14 @@ class Worker:
         raise ValueError(f"{self.name}: its process died (exit code {code}): is there enough memory?") from None
 
 
-def fresh_processes() -> Any:
+def fresh_processes(preloaded: Sequence[str]) -> Any:
     """Starts processes that share nothing with this one, in milliseconds where the system can fork: from a server that
-    has imported what takes seconds, and never computes, so that no thread is lost in the fork."""
+    has imported what takes seconds, and never computes, so that no thread is lost in the fork. There is one server, of
+    the first call."""
     method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
     context = get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload(list(preloaded))
     return context
 
 

@@ -7,9 +7,10 @@ import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from queue import Queue
+from queue import Empty, Queue
 from threading import Event, Thread
 from time import perf_counter
 
@@ -200,7 +201,8 @@ class Speech:
             except BaseException as error:  # handed to the training loop, which raises it
                 ready.put(error)
 
-        Thread(target=produce, daemon=True).start()
+        thread = Thread(target=produce, daemon=True)
+        thread.start()
         try:
             while True:
                 started = perf_counter()
@@ -210,8 +212,10 @@ class Speech:
                 yield made, perf_counter() - started
         finally:
             stop.set()
-            while not ready.empty():
-                ready.get_nowait()
+            while thread.is_alive():  # it must not be in the middle of a tensor when the process ends
+                with suppress(Empty):
+                    ready.get_nowait()
+                thread.join(0.005)
 
 
 def step_seed(seed: int, step: int, share: int = 0) -> int:
