@@ -67,6 +67,7 @@ def test_kills_at_random_moments_of_each_stage(stage, whole, tmp_path):
         place = Place(tmp_path / f"place-{runs}")
         prepare(place, undisturbed, stage)
         runs += 1
+        assert runs <= 2 * KILLS, "kills do not land in this stage"
         for _ in range(min(CHAIN, KILLS - done)):
             kill, notes = drawn(stage, counts[stage], rng), tmp_path / f"notes-{asked}"
             asked += 1

@@ -30,7 +30,6 @@ class Watch:
 
     def __init__(self, folder: str, roots: list[str], kill: dict) -> None:
         self.folder, self.roots, self.kill = folder, tuple(roots), kill
-        self.stage = "start"
         self.busy = False
         try:
             with open(f"{folder}/leader", "x") as file:
@@ -67,7 +66,6 @@ class Watch:
         if event == "os.rename" and path.endswith("/request.json"):
             with open(arguments[0]) as file:
                 stage = "probing" if "probing" in str(json.load(file)["doing"]) else stage
-        self.stage = stage
         number = self._count(stage)
         self._count("all")
         with open(f"{self.folder}/operations", "a") as file:
@@ -80,9 +78,9 @@ class Watch:
             number = self._count("matched")
         if number == self.kill["number"]:
             if self.kill["delay_s"]:
-                threading.Thread(target=self._later, args=(f"{event} {path}",), daemon=True).start()
+                threading.Thread(target=self._later, args=(stage, f"{event} {path}"), daemon=True).start()
             else:
-                self._end(f"at {event} {path}")
+                self._end(stage, f"at {event} {path}")
 
     def _count(self, name: str) -> int:
         """One more; the count is the size of a file that every process appends to."""
@@ -92,16 +90,16 @@ class Watch:
         os.close(handle)
         return number
 
-    def _later(self, what: str) -> None:
+    def _later(self, stage: str, what: str) -> None:
         time.sleep(self.kill["delay_s"])
         self.busy = True
-        self._end(f"{self.kill['delay_s']:.3f} s after {what}")
+        self._end(stage, f"{self.kill['delay_s']:.3f} s after {what}")
 
-    def _end(self, where: str) -> None:
+    def _end(self, stage: str, where: str) -> None:
         with open(f"{self.folder}/leader") as file:
             leader = int(file.read())
         with open(f"{self.folder}/landed", "a") as file:
-            file.write(json.dumps({"stage": self.stage, "where": where, "by": os.getpid(), "leader": leader}) + "\n")
+            file.write(json.dumps({"stage": stage, "where": where, "by": os.getpid(), "leader": leader}) + "\n")
         if self.kill["whom"] == "memory":
             taken = []
             while True:
