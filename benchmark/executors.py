@@ -234,6 +234,14 @@ def write_spec(folder: Path, job: Job) -> Path:
     return path
 
 
+def print_to(log: Path) -> None:
+    """Let all that this process prints go to a log."""
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    os.close(handle)
+
+
 def _last_lines(log: Path, count: int = 40) -> list[str]:
     try:
         return [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][
@@ -250,10 +258,7 @@ def _child(spec: Path, log: Path, pipe: Connection, environ: dict[str, str]) -> 
     os.environ.update(environ)
     as_worker()
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-    for stream in (1, 2):
-        os.dup2(handle, stream)
-    os.close(handle)
+    print_to(log)
     faulthandler.enable()
     sys.exit(main([str(spec)], begun=lambda: pipe.send_bytes(b"begun")))
 

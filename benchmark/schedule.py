@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 
 import torch
@@ -143,22 +143,14 @@ class Schedule:
         return False
 
     def _spec(self, kind: str, cell: Cell) -> Spec:
-        request, out = self.plan.request, self.plan.request.out.absolute()
         probing = kind == "cell"
-        return Spec(
-            kind=kind,
-            out=str(out),
-            preset=request.preset,
-            upstreams=[cell.study.upstream],
-            downstreams=list(self.plan.tasks),
-            overrides=list(request.overrides),
-            device=request.device,
-            threads=self.threads,
+        return replace(
+            _spec(self.plan, kind, [cell.study.upstream], self.threads),
             seed=cell.seed,
             task=cell.task if probing else "",
             probe_seed=cell.probe_seed if probing else 0,
             timing=self.timings.get(cell.study.upstream) if probing else None,
-            result=self.plan.path(cell).relative_to(request.out).as_posix() if probing else None,
+            result=self.plan.path(cell).relative_to(self.plan.request.out).as_posix() if probing else None,
         )
 
     def _prepared(self, cell: Cell, outcome: Outcome, took_s: float) -> None:
@@ -208,9 +200,20 @@ class Schedule:
 
 def timed_elsewhere(plan: Plan, upstreams: Sequence[str], executor: Executor, threads: int) -> dict[str, str]:
     """Let an executor time upstreams; the file of each, below the result folder. ``ValueError`` when that fails."""
+    executor.start([Job(_spec(plan, "timing", upstreams, threads), "timing")])
+    while not (ended := executor.ended(WAIT_S)):
+        pass
+    ((_, outcome),) = ended
+    if outcome.failure is not None:
+        raise ValueError(f"timing failed: {outcome.failure.reason}")
+    return outcome.records or {}
+
+
+def _spec(plan: Plan, kind: str, upstreams: Sequence[str], threads: int) -> Spec:
+    """What all specs of a plan have in common."""
     request = plan.request
-    spec = Spec(
-        kind="timing",
+    return Spec(
+        kind=kind,
         out=str(request.out.absolute()),
         preset=request.preset,
         upstreams=list(upstreams),
@@ -219,13 +222,6 @@ def timed_elsewhere(plan: Plan, upstreams: Sequence[str], executor: Executor, th
         device=request.device,
         threads=threads,
     )
-    executor.start([Job(spec, "timing")])
-    while not (ended := executor.ended(WAIT_S)):
-        pass
-    ((_, outcome),) = ended
-    if outcome.failure is not None:
-        raise ValueError(f"timing failed: {outcome.failure.reason}")
-    return outcome.records or {}
 
 
 def skip(plan: Plan, cell: Cell, reason: str, counts: Counts) -> None:

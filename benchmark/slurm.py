@@ -22,7 +22,7 @@ from ..recipes.config import parse_overrides
 from ..upstream.options import typed
 from .cell import Failure
 from .cell_spec import Outcome, main, read_outcome, write_outcome
-from .executors import Job, died, log_path, new_folder, timed_out, write_spec
+from .executors import Job, died, log_path, new_folder, print_to, timed_out, write_spec
 
 logger = logging.getLogger(__name__)
 
@@ -192,10 +192,7 @@ class Slurm:
 
 def _work(spec: str) -> int:
     """On the node: what the spec says, with all that is printed in a log beside it."""
-    handle = os.open(log_path(Path(spec)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-    for stream in (1, 2):
-        os.dup2(handle, stream)
-    os.close(handle)
+    print_to(log_path(Path(spec)))
 
     def end(number: int, frame: Any) -> None:
         """Slurm is about to end the job: by its time limit, or for one that comes first."""

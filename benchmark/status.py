@@ -136,8 +136,10 @@ def unfinished_trainings(
     for path in sorted(out.glob("pretrain/*/*/log.jsonl")):
         name, _, rest = path.parent.name.partition("--seed")
         name = labels.get(name, name)
-        log = read_log(path) if _written_s(path) >= started_s else []
-        if (path.parent / "checkpoint").exists() or not log or not rest:
+        if (path.parent / "checkpoint").exists() or not rest or _written_s(path) < started_s:
+            continue
+        log = read_log(path)
+        if not log:
             continue
         last, seed = log[-1], int(rest.partition("--")[0])
         step, total = int(last["step"]), steps.get(name)
