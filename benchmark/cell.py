@@ -231,6 +231,7 @@ def _result(
             "tried": scored.tried,
             "chosen": scored.chosen,
             "chosen_on": "dev",
+            "race_ended": scored.race_ended,
             "notes": scored.notes,
         },
         "time": time,

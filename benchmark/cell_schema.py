@@ -78,7 +78,7 @@ LATER: dict[str, dict[str, str]] = {  # what older files do not have
     "upstream": {"note": TEXT + MAYBE},
     "data": {"lengths": ROWS, "left_out": ROWS, "pretraining": MAP + MAYBE},
     "pretrain": {"checkpoint": FILE},
-    "probe": {"notes": ROWS},
+    "probe": {"notes": ROWS, "race_ended": COUNT},
     "environment": {"device": TEXT},
 }
 BUCKET = {"bucket": TEXT, "utterances": COUNT, "seconds": SECONDS, "padded_s": SECONDS}  # of data.lengths

@@ -151,8 +151,10 @@ def _slowed(scored: Sequence[Row]) -> list[str]:
     ]
 
 
-def _race_epochs(cell: Mapping[str, Any]) -> int:
+def _race_ended(cell: Mapping[str, Any]) -> int:
     """0 where no learning rate was dropped early, as in cells made before that was an option."""
+    if "race_ended" in (cell["probe"] or {}):
+        return int(cell["probe"]["race_ended"])
     probe = (cell["config"] or {}).get("probe") or {}
     epochs, rates = probe.get("race_epochs", 0), probe.get("learning_rates")
     return epochs if isinstance(epochs, int) and isinstance(rates, list) and len(rates) > 1 else 0
@@ -172,7 +174,7 @@ def _probes(table: Sequence[Row]) -> list[str]:
         f"{join(probe['chosen_on'] for probe in swept)} in each fold of each cell: "
         f"{', '.join(f'{rate:g} in {chosen[rate]}' for rate in rates)} of {sum(chosen.values())}."
     ]
-    raced = {epochs for row in table for cell in row.cells if (epochs := _race_epochs(cell))}
+    raced = {epochs for row in table for cell in row.cells if (epochs := _race_ended(cell))}
     if raced:
         lines[0] += f" After {join(map(str, sorted(raced)))} epochs only the one that dev liked best was trained on."
     if None in trials:

@@ -86,7 +86,7 @@ def measure_probe(
     total_s = 0.0
     for part, limit in zip(folds, train_rows, strict=True):
         num_train, num_dev, num_test = (sum(rows[u.id] for u in part.utterances(split)) for split in SPLITS)
-        epochs = settings.head_epochs / len(candidates)  # of all candidates side by side, as they were measured
+        epochs = settings.head_epochs(module.INFO.settling) / len(candidates)  # of all side by side, as measured
         total_s += epochs * (math.ceil(num_train / limit) * train_s + num_dev * row_s)
         total_s += num_test * row_s / len(candidates) + reading_s / len(few) * len(part.train)
     return total_s

@@ -49,6 +49,7 @@ class ProbeResult:
         tried: a mapping for each learning rate: ``learning_rate``; ``dev``, its best score in each of the F folds (None
             where its loss was not finite before the first epoch ended); ``epochs``, trained in each fold.
         chosen: F mappings with the chosen ``learning_rate``.
+        race_ended: the epoch after which one learning rate went on; 0 where all did.
         seconds: wall-clock time of the probe: reading stored states, training and scoring.
         num_speakers_test: speakers who occur in test.
         num_folds: F.
@@ -67,6 +68,7 @@ class ProbeResult:
     chosen_epoch: list[int]
     tried: list[dict[str, Any]]
     chosen: list[dict[str, float]]
+    race_ended: int
     seconds: float
     num_speakers_test: int
     num_folds: int
@@ -154,6 +156,7 @@ def probe(
             for index, rate in enumerate(settings.learning_rates)
         ],
         chosen=[{"learning_rate": result.learning_rate} for result in results],
+        race_ended=settings.race_ends(info.settling),
         seconds=time.perf_counter() - start_s,
         num_speakers_test=len({outcome.speaker for outcome in test}),
         num_folds=len(folds),
@@ -255,7 +258,7 @@ def _probe_fold(
     """Train on train, keep the learning rate and epoch that are best on dev, score test with them, once.
 
     A candidate whose loss is not finite any more, that has lost the race, or whose dev score has not improved for long,
-    is trained no further; the epochs before count.
+    is trained no further; the epochs before count. Race and patience begin when the task has settled.
     """
     rng = np.random.default_rng(seed)
     info, start = load(task).INFO, int(rng.integers(2**63))
@@ -266,7 +269,7 @@ def _probe_fold(
     most = settings.max_rows(states.reads, states.store.meta["upstream_rate"])
     batches = Batches(fold, states, candidates[0].model.expert.label, most)
     train_rows = settings.train_rows(sum(map(states.num_rows, fold.train)), most)
-    running = list(candidates)
+    running, race_ends = list(candidates), settings.race_ends(info.settling)
     for epoch in range(1, settings.num_epochs + 1):
         if not running:
             break
@@ -279,9 +282,9 @@ def _probe_fold(
             running, _outcomes("dev", [(c.model, c.average) for c in running], batches(fold.dev)), strict=True
         ):
             candidate.end_epoch(epoch, outcomes)
-        if epoch == settings.race_epochs and running:
+        if epoch == race_ends and running:
             running = [max(running, key=lambda candidate: candidate.score)]  # the first of equals
-        running = [candidate for candidate in running if epoch - candidate.epoch < settings.patience]
+        running = [c for c in running if epoch - max(c.epoch, info.settling) < settings.patience]
         bar.update()
     best = max(candidates, key=lambda candidate: candidate.score)  # the first of equals
     if not best.epoch:

@@ -12,7 +12,8 @@ class ProbeSettings:
 
     Args:
         num_epochs: passes over train; the learning rate falls linearly to zero over them.
-        patience: epochs after the best one on dev (the last of equals) after which a head is trained no further.
+        patience: epochs after the best one on dev (the last of equals) after which a head is trained no further. Of a
+            task that needs time to settle (``TaskInfo.settling``), these and those of the race begin after that time.
         learning_rates: Adam's, at the start. A head is trained with each on the same batches; dev chooses one.
         race_epochs: epochs after which only the learning rate that dev likes best so far goes on; 0: all go on.
         weight_decay: L2 penalty on the head (not on the weights of the states).
@@ -57,10 +58,14 @@ class ProbeSettings:
         if wrong:
             raise ValueError(f"probe settings: {'; '.join(wrong)}")
 
-    @property
-    def head_epochs(self) -> int:
-        """Most epochs that all learning rates together are trained for."""
-        together = min(self.race_epochs or self.num_epochs, self.num_epochs)
+    def race_ends(self, settling: int) -> int:
+        """The epoch after which one learning rate goes on, in a task that settles so long; 0 where all go on."""
+        ends = self.race_epochs + settling
+        return ends if self.race_epochs and ends < self.num_epochs and len(self.learning_rates) > 1 else 0
+
+    def head_epochs(self, settling: int) -> int:
+        """Most epochs that all learning rates together are trained for, in a task that settles so long."""
+        together = self.race_ends(settling) or self.num_epochs
         return together * len(self.learning_rates) + self.num_epochs - together
 
     def max_rows(self, reads: str, upstream_rate: int) -> int:

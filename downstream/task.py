@@ -28,6 +28,8 @@ class TaskInfo:
         needs: what a corpus must have, in words.
         source: where the definition comes from.
         chance: what the score of guessing is: ``majority`` answers the most frequent class of train, ``empty`` nothing.
+        settling: epochs of a probe in which nobody judges it, because its score stands still before it moves: neither
+            the race of learning rates nor patience counts them.
     """
 
     title: str
@@ -40,6 +42,7 @@ class TaskInfo:
     needs: str
     source: str
     chance: str = "majority"
+    settling: int = 0
 
     def __post_init__(self) -> None:
         assert self.unit in UNITS, self.unit

@@ -3,7 +3,7 @@
 from functools import partial
 
 from ..heads import layers
-from ..recognizer import Recognizer
+from ..recognizer import SETTLING, Recognizer
 from ..splits import phone_folds
 from ..targets import transcript
 from ..task import TaskInfo
@@ -23,6 +23,7 @@ INFO = TaskInfo(
     needs="phones, with or without times",
     source="Graves et al. 2006 (CTC); SUPERB PR, Yang et al. 2021",
     chance="empty",
+    settling=SETTLING,
 )
 
 DownstreamExpert = partial(TaskExpert, __name__, INFO, folds, transcript, partial(Recognizer, layers))

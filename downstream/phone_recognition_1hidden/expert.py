@@ -5,7 +5,7 @@ from functools import partial
 from torch import nn
 
 from ..heads import HIDDEN, layers
-from ..recognizer import Recognizer
+from ..recognizer import SETTLING, Recognizer
 from ..splits import phone_folds
 from ..targets import transcript
 from ..task import TaskInfo
@@ -25,6 +25,7 @@ INFO = TaskInfo(
     needs="phones, with or without times",
     source="Graves et al. 2006 (CTC); SUPERB PR, Yang et al. 2021",
     chance="empty",
+    settling=SETTLING,
 )
 
 HEAD = partial(Recognizer, partial(layers, hidden=(HIDDEN,), activation=nn.ELU))

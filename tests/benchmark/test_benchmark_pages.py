@@ -256,6 +256,17 @@ def test_what_probes_chose_is_told_and_ends_of_the_grid_are_named(tmp_path: Path
     assert "in more than half of the folds, and perhaps better beyond: end (0.01)." in page
 
 
+@pytest.mark.parametrize(("ended", "told"), [(None, "3"), (15, "15"), (0, "")])
+def test_when_learning_rates_were_dropped_is_told(tmp_path: Path, ended: int | None, told: str):
+    probe = {} if ended is None else {"probe__race_ended": ended}
+    tried = [{"learning_rate": rate, "dev": [0.5]} for rate in (0.01, 0.03)]
+    config = {"probe": {"learning_rates": [0.01, 0.03], "race_epochs": 3}}  # what tells it in files of older versions
+    save(tmp_path, make_cell(config=config, probe__tried=tried, probe__chosen=[{"learning_rate": 0.01}], **probe))
+    sentence = f" After {told} epochs only the one that dev liked best was trained on."
+    assert (sentence in markdown(read(tmp_path))) == bool(told)
+    assert ("dev liked best" in markdown(read(tmp_path))) == bool(told)
+
+
 def test_an_error_rate_is_told_as_one_that_should_be_low(tmp_path: Path):
     changes = {"task__higher_is_better": False, "task__metric": "phone error rate", "scores__chance": 1.0}
     for name, score in (("self_attention", 0.55), ("good", 0.6)):  # of outcomes: right items

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from downstream_fixtures import FakeUpstream, corpus, store, tones, utterances
+from s3prl_attention import downstream
 from s3prl_attention.downstream import probe as probe_module
 from s3prl_attention.downstream.hidden_states import extract
 from s3prl_attention.downstream.probe import ProbeSettings, probe
@@ -153,6 +154,30 @@ def test_after_the_race_only_the_learning_rate_that_dev_likes_best_goes_on(made:
     full = probe("phone_linear", made, readable, settings=replace(settings, race_epochs=0))
     assert all(tried["epochs"] == [8] * full.num_folds for tried in full.tried)
     assert full.dev >= raced.dev
+
+
+@pytest.mark.parametrize("settling", [0, 3, 6])
+def test_neither_race_nor_patience_counts_epochs_in_which_a_task_settles(
+    settling: int, made: Corpus, readable: FrameStore, monkeypatch: pytest.MonkeyPatch
+):
+    module = downstream.load("phone_linear")
+    monkeypatch.setattr(module, "INFO", replace(module.INFO, settling=settling))
+    hopeless = replace(FAST, num_epochs=12, patience=3, learning_rates=[1e-12, 2e-12], averaging=0.0)
+    monkeypatch.setattr(probe_module.Candidate, "end_epoch", worse_each_epoch(probe_module.Candidate.end_epoch))
+    result = probe("phone_linear", made, readable, settings=replace(hopeless, race_epochs=1))
+    first, second = (set(tried["epochs"]) for tried in result.tried)
+    assert first == {max(1, settling) + 3}, "patience ends it"
+    assert second == {settling + 1}, "the race ends it"
+    assert result.race_ended == settling + 1
+
+
+def worse_each_epoch(end_epoch):
+    """Dev falls from the first epoch on."""
+
+    def fall(candidate, epoch, outcomes):
+        end_epoch(candidate, epoch, [outcome._replace(correct=20 - epoch) for outcome in outcomes])
+
+    return fall
 
 
 def test_a_head_that_gets_no_better_is_trained_no_further(made: Corpus, readable: FrameStore):

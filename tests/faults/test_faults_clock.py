@@ -1,0 +1,44 @@
+"""Clocks that were set forward or back: between runs, and while one works."""
+
+import itertools
+import os
+import shutil
+import time
+
+import pytest
+from faults_fixtures import Place, check_same, run_here
+from s3prl_attention.benchmark.status import status
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def whole(synthetic_tiny, tmp_path, monkeypatch):
+    """An undisturbed run."""
+    place = Place(tmp_path / "whole")
+    shutil.copytree(synthetic_tiny.root, place.cache / "corpora" / synthetic_tiny.root.name)
+    run_here(place, monkeypatch)
+    return place
+
+
+@pytest.mark.parametrize("date_s", [0.0, 4e9], ids=["1970", "2096"])
+def test_what_a_run_finds_done_hangs_on_no_date(date_s, whole, monkeypatch, capsys):
+    for folder in (whole.out, whole.cache):
+        for path in folder.rglob("*"):
+            os.utime(path, (date_s, date_s))
+    assert ", 0 missing" in status(whole.out)
+    assert "-" not in status(whole.out).partition("last change")[2].partition("ago")[0]
+    capsys.readouterr()
+    run_here(whole, monkeypatch)
+    assert "2 cells, 0 made now, 0 failed" in capsys.readouterr().out
+
+
+def test_a_clock_that_jumps_a_day_at_each_look_changes_no_result_and_no_time(whole, tmp_path, monkeypatch):
+    place = Place(tmp_path / "place")
+    shutil.copytree(whole.cache / "corpora", place.cache / "corpora")
+    shutil.copytree(whole.out / "timing", place.out / "timing")
+    jumps, true = itertools.cycle([DAY_S, -DAY_S, 0.0]), time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: true() + next(jumps))
+        run_here(place, patch, "--executor", "inline")
+    check_same(place, whole)
