@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("torch", "torchaudio", "s3prl", "numpy", "s3prl-attention")
+CODE = ("upstream", "downstream", "benchmark", "recipes", "run_benchmark.py", "setup.py")  # what results hang on
 
 
 def describe(threads: int) -> dict:
@@ -65,11 +66,12 @@ def _own_git_state() -> tuple[str | None, bool | None]:
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:
     """Commit and dirty flag when ``root`` itself is a git checkout. A package installed inside somebody else's checkout
-    (a virtual environment in a project) must not take that project's commit for its own."""
+    (a virtual environment in a project) must not take that project's commit for its own. Only the code makes it dirty,
+    not results, notes or data beside it."""
     top = _git(root, "rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() != root.resolve():
         return None, None
-    status = _git(root, "status", "--porcelain")
+    status = _git(root, "status", "--porcelain", "--", *CODE)
     return _git(root, "rev-parse", "--verify", "--quiet", "HEAD") or None, None if status is None else bool(status)
 
 

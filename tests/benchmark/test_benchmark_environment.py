@@ -20,9 +20,11 @@ def run_git(folder: Path, *arguments: str) -> str:
 
 def make_checkout(folder: Path) -> str:
     folder.mkdir()
-    (folder / "a.py").write_text(f"a = {folder.name!r}\n")
+    (folder / "upstream").mkdir()
+    (folder / "upstream" / "a.py").write_text(f"a = {folder.name!r}\n")
+    (folder / "README.md").write_text("a\n")
     run_git(folder, "init", "-q")
-    run_git(folder, "add", "a.py")
+    run_git(folder, "add", "--all")
     run_git(folder, "commit", "-q", "-m", "a")
     return run_git(folder, "rev-parse", "HEAD")
 
@@ -45,7 +47,11 @@ def test_commit_and_changes_of_the_checkout(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))  # as inside a hook of another repository
     assert environment._git_state(tmp_path / "ours") == (commit, False)
     monkeypatch.delenv("GIT_DIR")
-    (tmp_path / "ours" / "new.py").write_text("b = 1\n")
+    (tmp_path / "ours" / "result-real").mkdir()
+    (tmp_path / "ours" / "result-real" / "cell.json").write_text("{}\n")
+    (tmp_path / "ours" / "README.md").write_text("b\n")
+    assert environment._git_state(tmp_path / "ours") == (commit, False), "results and notes are no code"
+    (tmp_path / "ours" / "upstream" / "new.py").write_text("b = 1\n")
     assert environment._git_state(tmp_path / "ours") == (commit, True)
     assert environment._git_state(tmp_path / "other") == (other, False)
 
