@@ -77,11 +77,6 @@ def status(path: Path) -> str:
         return "missing"
 
 
-def finished(path: Path) -> bool:
-    """Whether ``path`` holds a result that need not be made again."""
-    return status(path) == "ok"
-
-
 def run_cell(
     cell: Cell,
     prepared: Prepared,

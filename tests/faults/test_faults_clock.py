@@ -7,6 +7,7 @@ import time
 
 import pytest
 from faults_fixtures import Place, check_same, run_here
+from s3prl_attention.benchmark.result_files import read_cells
 from s3prl_attention.benchmark.status import status
 
 DAY_S = 86_400.0
@@ -42,3 +43,7 @@ def test_a_clock_that_jumps_a_day_at_each_look_changes_no_result_and_no_time(who
         patch.setattr(time, "time", lambda: true() + next(jumps))
         run_here(place, patch, "--executor", "inline")
     check_same(place, whole)
+    cells, problems = read_cells(place.out / "cells")
+    assert problems == []
+    lasted_s = [cell[part]["seconds"] for cell in cells for part in ("pretrain", "probe") if cell[part]]
+    assert all(0 < s < DAY_S / 2 for s in lasted_s), lasted_s
