@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..upstream.printable import printable
 from ..upstream.registry import nearest
-from .command_line import INTERRUPTED
+from .command_line import INTERRUPTED, terminated_like_interrupted
 from .names import EXECUTORS, is_override
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(printable(status(options.out)))
             return 0
         request = request_of(options, overrides, shlex.join(["python", "run_benchmark.py", *given]))
-        return _plan_only(request) if options.dry_run else _run(request)
+        with terminated_like_interrupted():
+            return _plan_only(request) if options.dry_run else _run(request)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on with what is missing", file=sys.stderr)
         return INTERRUPTED

@@ -1,12 +1,33 @@
 """How commands end when they cannot go on; cheap to import."""
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from ..upstream.printable import printable
 
 INTERRUPTED = 130  # what shells expect of a program stopped by Ctrl-C
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, of a scheduler, a container or ``kill``, end a run as Ctrl-C does: pages are written, jobs ended.
+    A shell's background jobs do not hear Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are not for others
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

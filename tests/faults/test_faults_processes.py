@@ -73,6 +73,27 @@ def test_a_process_that_dies_fails_its_cell_alone(timed, tmp_path):
     check_one_failed(place, whole, killed, "process died .it was killed, as the system does when memory runs out")
 
 
+def test_sigterm_ends_a_run_like_ctrl_c_and_the_same_command_goes_on(timed, tmp_path):
+    place, whole = timed
+    notes = tmp_path / "notes"
+    process = subprocess.Popen(
+        command(place, *TASKS), env=environment(place, notes), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    while process.poll() is None and not list(place.out.glob("jobs/*/*.log")):
+        time.sleep(0.01)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert told.endswith("interrupted: the same command goes on with what is missing\n")
+    assert "Traceback" not in told
+    assert "leaked" not in told
+    assert survivors(notes) == []
+    assert "Unfinished: 4 of the 4 cells" in (place.out / "leaderboard.md").read_text()
+    assert run(place, *TASKS).returncode == 0
+    check_equal(place, whole)
+
+
 @pytest.mark.slow
 def test_a_cell_that_takes_all_memory_is_ended_by_the_system_and_fails_alone(timed, tmp_path):
     place, whole = timed
