@@ -146,8 +146,8 @@ def _slowed(scored: Sequence[Row]) -> list[str]:
     if not told:
         return []
     return [
-        f"Pre-training took longer than its steps do in the timing lane: {', '.join(told)}. Other programs slowed it, "
-        f"and pretrain s says nothing of these rows; the picture has the pace of the lane."
+        f"Pre-training took longer than its steps do in the timing lane: {', '.join(told)}. Other programs or jobs "
+        f"slowed it, and pretrain s says nothing of these rows; the picture has the pace of the lane."
     ]
 
 
