@@ -100,6 +100,14 @@ def run_here(place: Place, monkeypatch: pytest.MonkeyPatch, *words: str) -> None
     assert main([*REQUEST, "--out", str(place.out), *words]) == 0
 
 
+def undisturbed_run(root: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Place:
+    """A run in ``root`` to its end, which finds this corpus in its cache."""
+    place = Place(root)
+    shutil.copytree(corpus, place.cache / "corpora" / corpus.name)
+    run_here(place, monkeypatch, *words)
+    return place
+
+
 def survivors(notes: Path) -> list[int]:
     """Processes that a run has left, after the time that they have to notice its end; they are ended here."""
     deadline, mark = time.monotonic() + SURVIVE_S, f"FAULTS_FOLDER={notes}".encode()

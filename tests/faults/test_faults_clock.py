@@ -6,7 +6,7 @@ import shutil
 import time
 
 import pytest
-from faults_fixtures import Place, check_same, run_here
+from faults_fixtures import Place, check_same, run_here, undisturbed_run
 from s3prl_attention.benchmark.result_files import read_cells
 from s3prl_attention.benchmark.status import status
 
@@ -16,10 +16,7 @@ DAY_S = 86_400.0
 @pytest.fixture
 def whole(synthetic_tiny, tmp_path, monkeypatch):
     """An undisturbed run."""
-    place = Place(tmp_path / "whole")
-    shutil.copytree(synthetic_tiny.root, place.cache / "corpora" / synthetic_tiny.root.name)
-    run_here(place, monkeypatch)
-    return place
+    return undisturbed_run(tmp_path / "whole", synthetic_tiny.root, monkeypatch)
 
 
 @pytest.mark.parametrize("date_s", [0.0, 4e9], ids=["1970", "2096"])

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from faults_fixtures import Place, check_same, note, prepare, run, run_here
+from faults_fixtures import Place, check_same, note, prepare, run, undisturbed_run
 
 pytestmark = pytest.mark.slow
 
@@ -33,10 +33,7 @@ def mounted(tmp_path):
 @pytest.fixture
 def whole(synthetic_tiny, tmp_path, monkeypatch):
     """An undisturbed run."""
-    place = Place(tmp_path / "whole")
-    shutil.copytree(synthetic_tiny.root, place.cache / "corpora" / synthetic_tiny.root.name)
-    run_here(place, monkeypatch)
-    return place
+    return undisturbed_run(tmp_path / "whole", synthetic_tiny.root, monkeypatch)
 
 
 @pytest.mark.parametrize("full", ["out", "cache"])

@@ -18,6 +18,7 @@ from faults_fixtures import (
     run,
     run_here,
     survivors,
+    undisturbed_run,
 )
 
 KILLS = int(os.environ.get("S3PRL_ATTENTION_KILLS", "30"))  # in each stage
@@ -43,9 +44,8 @@ def whole(synthetic_tiny, tmp_path_factory):
 
 
 def test_a_run_killed_at_the_nastiest_moments_ends_as_if_nothing_had_happened(synthetic_tiny, tmp_path, monkeypatch):
-    whole, place = Place(tmp_path / "whole"), Place(tmp_path / "place")
-    shutil.copytree(synthetic_tiny.root, whole.cache / "corpora" / synthetic_tiny.root.name)
-    run_here(whole, monkeypatch)
+    whole = undisturbed_run(tmp_path / "whole", synthetic_tiny.root, monkeypatch)
+    place = Place(tmp_path / "place")
     prepare(place, whole, "pretraining")
     for number, (moment, kill) in enumerate(NASTY.items()):
         notes = tmp_path / f"notes-{number}"

@@ -9,7 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
-from faults_fixtures import Kill, Place, command, environment, landed, note, plain, prepare, run, run_here, survivors
+from faults_fixtures import (
+    Kill,
+    Place,
+    command,
+    environment,
+    landed,
+    note,
+    plain,
+    prepare,
+    run,
+    survivors,
+    undisturbed_run,
+)
 from s3prl_attention.benchmark.result_files import read_cell, read_cells
 
 TASKS = ("--downstream", "speaker", "phone_linear")
@@ -20,11 +32,8 @@ CGROUPS = Path("/sys/fs/cgroup/memory")
 def undisturbed(synthetic_tiny, tmp_path_factory):
     """The cells that a run makes when nothing disturbs it."""
     pytest.importorskip("fcntl", reason="needs a system with process groups and /proc")
-    whole = Place(tmp_path_factory.mktemp("whole"))
-    shutil.copytree(synthetic_tiny.root, whole.cache / "corpora" / synthetic_tiny.root.name)
     with pytest.MonkeyPatch.context() as patch:
-        run_here(whole, patch, *TASKS)
-    return whole
+        return undisturbed_run(tmp_path_factory.mktemp("whole"), synthetic_tiny.root, patch, *TASKS)
 
 
 @pytest.fixture
