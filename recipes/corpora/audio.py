@@ -160,6 +160,8 @@ def _check_whole(path: Path, told: str) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
+    if path.is_file() and path.stat().st_size == 0:
+        return ValueError(f"{path}: the file is empty, 0 bytes: fetch it again or remove it")
     reason = str(error).removeprefix(f"Error opening {str(path)!r}: ").rstrip(".")
     return ValueError(
         f"{path}: not readable as audio ({reason}): fetch it again, convert it to FLAC or WAV, or remove it"

@@ -89,11 +89,12 @@ def test_a_part_is_the_same_samples_as_in_the_whole(tmp_path: Path) -> None:
 def bad_files(folder: Path) -> dict[str, Path]:
     whole, files = folder / "whole.flac", {}
     soundfile.write(whole, sine(16_000, 3.0), 16_000)
-    for name in ("missing", "folder", "text", "cut", "empty", "nan", "inf"):
+    for name in ("missing", "folder", "text", "cut", "no bytes", "empty", "nan", "inf"):
         files[name] = folder / (f"{name}.flac" if name in ("missing", "text", "cut") else f"{name}.wav")
     files["folder"].mkdir()
     files["text"].write_text("this is no audio")
     files["cut"].write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    files["no bytes"].touch()
     soundfile.write(files["empty"], np.zeros(0), 16_000)
     soundfile.write(files["nan"], np.array([0.0, np.nan, 0.0]), 16_000, subtype="FLOAT")
     soundfile.write(files["inf"], np.array([0.0, np.inf, -np.inf]), 8_000, subtype="FLOAT")
@@ -107,6 +108,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         ("folder", "no such audio file"),
         ("text", "not readable as audio"),
         ("cut", "not readable as audio|cut short"),
+        ("no bytes", "the file is empty, 0 bytes"),
         ("empty", "it is empty"),
         ("nan", "NaN or infinity"),
         ("inf", "NaN or infinity"),
