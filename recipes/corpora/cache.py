@@ -107,6 +107,7 @@ def replace_file(path: Path) -> Iterator[Path]:
         try:
             with file:
                 yield temporary
+                temporary.chmod(os.fstat(file.fileno()).st_mode & 0o777)  # safetensors denies others
                 with temporary.open("rb") as written:
                     os.fsync(written.fileno())
                 if fcntl is None:  # Windows moves no open file

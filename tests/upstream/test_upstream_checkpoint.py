@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_saving_replaces_what_was_there(tmp_path):
     config, tensors = load_checkpoint(tmp_path / "x")
     assert (config["value"], float(tensors["a"])) == (2.0, 2.0)
     assert [path.name for path in tmp_path.iterdir()] == ["x"], "nothing else is left behind"
+
+
+def test_those_may_read_it_whom_the_umask_lets(tmp_path):
+    for umask, rights in ((0o022, 0o755), (0o027, 0o750)):
+        before = os.umask(umask)
+        try:
+            save_checkpoint(tmp_path / "x", {"a": torch.tensor(1.0)}, {})
+        finally:
+            os.umask(before)
+        assert (tmp_path / "x").stat().st_mode & 0o777 == rights
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "x").iterdir()} == {rights & 0o666}
 
 
 class _Unwritable:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from s3prl_attention.recipes.corpora import atomic_folder, cache_dir, ensure_folder
 from s3prl_attention.recipes.corpora.cache import replace_file
+from safetensors.torch import save_file
 
 
 def names(folder: Path) -> list[str]:
@@ -110,6 +112,16 @@ with replace_file(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), 9)
 """
+
+
+def test_what_took_the_place_has_the_rights_of_any_other_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with replace_file(tmp_path / "maps.safetensors") as temporary:
+            save_file({"maps": torch.ones(1)}, temporary)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "maps.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path):
