@@ -11,6 +11,7 @@ import numpy as np
 from .cost_case import ATTENTION, LAYER, PHASES, TRAIN
 from .cost_file import SHOWN_FRAMES, Audit, cells_of, is_timed
 from .cost_plot import draw
+from .facts import commit
 from .pages import escape
 from .power_law import crossover, exponent, exponent_with_error
 from .result_files import write_atomically
@@ -186,10 +187,10 @@ def setting(audit: Audit) -> list[str]:
     settings = audit["settings"]
     lines = []
     for machine in (run["environment"] for run in audit["runs"][-1:]):
-        commit = (machine["git_commit"] or "unknown")[:12] + (" with changes" if machine["git_dirty"] else "")
         lines += [
             f"on {machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
-            f"{(machine['ram_bytes'] or 0) / 2**30:.0f} GiB, torch {machine['packages']['torch']}, commit {commit}.",
+            f"{(machine['ram_bytes'] or 0) / 2**30:.0f} GiB, torch {machine['packages']['torch']}, commit "
+            f"{commit(machine)}.",
         ]
     times = [time for cell in audit["cells"] for time in cell["time"].values()]
     rounds = sorted({len(time["samples_s"]) for time in times})

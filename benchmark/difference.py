@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..upstream.printable import printable
+from .command_line import mistakes_told
 from .find_cell import find_cell
 from .names import attention_of
 from .plain import texts
@@ -35,11 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("b", metavar="B", help="likewise")
     parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     options = parser.parse_args(arguments)
-    try:
+    with mistakes_told():
         (a, path_a), (b, path_b) = (find_cell(name, options.out) for name in (options.a, options.b))
         print(printable(f"A {path_a}\nB {path_b}\n{difference(a, b)}"))
-    except ValueError as error:
-        sys.exit(f"error: {printable(error)}")
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..upstream.printable import printable
+from .command_line import mistakes_told
 from .durations import told
 from .find_cell import find_cell, folder_of
 from .names import is_foreign
@@ -32,10 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("cell", help="a result file, or a part of its name that no other has")
     parser.add_argument("--out", type=Path, default=Path("result"), help="the result folder (default: result)")
     options = parser.parse_args(arguments)
-    try:
+    with mistakes_told():
         print(printable(explain(*find_cell(options.cell, options.out))))
-    except ValueError as error:
-        sys.exit(f"error: {printable(error)}")
 
 
 def explain(cell: Mapping[str, Any], path: Path) -> str:

@@ -73,16 +73,23 @@ def facts(table: Sequence[Row]) -> list[str]:
     if times:
         settings = join(f"threads: {t['threads']}, {json.dumps(t['setting'], sort_keys=True)}" for t in times)
         lines += [f"Timing: {settings}."]
+    return [*lines, *made_on(machines)]
+
+
+def made_on(machines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Machine and software of what was made in these environments (`environment.describe`)."""
     where = join(f"{e['cpu']}, {e['cores']} cores, {_gigabytes(e['ram_bytes'])} GB, {e['os']}" for e in machines)
     threads, python = (join(e[key] for e in machines) for key in ("threads", "python"))
     packages = join(", ".join(f"{name} {v}" for name, v in e["packages"].items() if v) for e in machines)
-    changed = {True: " with local changes", False: ""}
-    commits = join((e["git_commit"] or "unknown")[:12] + changed[bool(e["git_dirty"])] for e in machines)
     return [
-        *lines,
         f"Machine: {where}; threads: {threads}.",
-        f"Software: Python {python}; {packages}; commit {commits}.",
+        f"Software: Python {python}; {packages}; commit {join(map(commit, machines))}.",
     ]
+
+
+def commit(machine: Mapping[str, Any]) -> str:
+    """The code of an environment."""
+    return (machine["git_commit"] or "unknown")[:12] + (" with local changes" if machine["git_dirty"] else "")
 
 
 def remarks(table: Sequence[Row]) -> list[str]:

@@ -3,10 +3,11 @@
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .by_length import READING, length_table
 from .columns import COLUMNS, columns
-from .facts import direction, facts, reading, remarks, sections
+from .facts import direction, facts, made_on, reading, remarks, sections
 from .rows import Row, by_table
 
 EMPTY = "No finished cell yet."
@@ -146,6 +147,11 @@ def data_note(corpus: str, synthetic: bool, note: str) -> list[str]:
     """That as a quotation, and the empty line that ends it."""
     title = f"**{escape(corpus)} is synthetic data.**" if synthetic else f"{escape(corpus)}:"
     return [f"> {title} {escape(note)}", ""]
+
+
+def where_made(machines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The section that ends a page."""
+    return ["## Where it was made", "", *(f"- {escape(line)}" for line in made_on(machines)), ""]
 
 
 def one_line(text: object) -> str:

@@ -11,7 +11,6 @@ Legend: H heads, n frames, K head dim.
 
 import argparse
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from ..recipes.lineage import named_corpus, pretrain_part
 from ..upstream import load, names
 from ..upstream.contract import entry
 from ..upstream.features import stack_frames
-from ..upstream.printable import printable
+from .command_line import mistakes_told
 from .statistics import clustered_interval
 
 TRAINED, RANDOM = "shared_qk", "random_keys"
@@ -143,12 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if min(options.utterances, options.num_keys - 1) < 1:
         parser.error("--utterances must be at least 1 and --num-keys at least 2")
-    try:
+    with mistakes_told():
         data = replace(DataConfig(), corpus=options.corpus, root=options.root)
         corpus = pretrain_part(named_corpus(data), [])
         print(table(recall(options.checkpoint, corpus, options.utterances, options.num_keys)))
-    except ValueError as error:
-        sys.exit(f"error: {printable(error)}")
 
 
 if __name__ == "__main__":

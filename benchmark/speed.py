@@ -9,7 +9,6 @@ what ours get (freed memory kept, linear layers through oneDNN), to tell the enc
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -22,7 +21,7 @@ from ..upstream import load, names
 from ..upstream.allocator import keep_freed_memory
 from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
-from ..upstream.printable import printable
+from .command_line import mistakes_told
 from .environment import describe
 from .lane import OtherLoad, exclusive_lane
 from .names import BASELINE
@@ -92,15 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{machine['cpu']}, {options.threads} threads, torch {machine['packages']['torch']}")
     print(f"{vars(options)}; linear layers through oneDNN: {worthwhile()}")
     wanted = [*dict.fromkeys([BASELINE, *(options.upstream or names())]), MOCKINGJAY, TUNED_MOCKINGJAY]
-    try:
-        with exclusive_lane(), _workers(wanted, options) as workers:
-            own_s = partial(cpu_s, [worker.pid for worker in workers.values()])
-            for phase in PHASES:
-                cases = {name: partial(worker.ask, phase) for name, worker in workers.items()}
-                load = partial(OtherLoad, own_s=own_s)
-                _print(phase, measure_interleaved(cases, options.rounds, warmup=2, other_load=load, title=phase))
-    except ValueError as error:
-        sys.exit(f"error: {printable(error)}")
+    with mistakes_told(), exclusive_lane(), _workers(wanted, options) as workers:
+        own_s = partial(cpu_s, [worker.pid for worker in workers.values()])
+        for phase in PHASES:
+            cases = {name: partial(worker.ask, phase) for name, worker in workers.items()}
+            load = partial(OtherLoad, own_s=own_s)
+            _print(phase, measure_interleaved(cases, options.rounds, warmup=2, other_load=load, title=phase))
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from ...recipes.pretrain import check_device
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.checkpoint import load_checkpoint
 
+logger = logging.getLogger(__name__)
+
 PRESET = "demo"
 
 
@@ -42,18 +44,31 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> a
 
 
 def pretraining_speech(options: argparse.Namespace) -> Corpus:
-    """The part of the corpus on which the preset pre-trains; raises ``ValueError`` for what cannot be used."""
+    """The part of the corpus on which the preset pre-trains; the log says so when the checkpoint was pre-trained on
+    other speech. Raises ``ValueError`` for what cannot be used."""
     check_device(options.device)
     config = load_checkpoint(options.checkpoint)[0]
     known = recipe_of(config).get("preset")
     preset = options.preset or (known if known in presets() else PRESET)
     overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
     data = load_recipe(str(config.get("upstream")), preset, overrides).data
-    return pretrain_part(named_corpus(data), data.pretrain_subsets)
+    corpus = pretrain_part(named_corpus(data), data.pretrain_subsets)
+    lineage = _mapping(config.get("lineage"))
+    if lineage.get("data") not in (None, corpus.speech_fingerprint):
+        logger.warning(
+            "%s was pre-trained on other speech, of corpus %s, than that of %s which is used here: for its own, give "
+            "--corpus and --root as it was made with",
+            options.checkpoint,
+            lineage.get("corpus"),
+            corpus.name,
+        )
+    return corpus
 
 
 def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe in a checkpoint's lineage; empty where it has none."""
-    lineage = config.get("lineage")
-    recipe = lineage.get("recipe") if isinstance(lineage, dict) else None
-    return recipe if isinstance(recipe, dict) else {}
+    return _mapping(_mapping(config.get("lineage")).get("recipe"))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -25,6 +25,7 @@ from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
 from ..command_line import mistakes_told
+from ..environment import describe
 from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import frozen_upstream, load_speech
 from ..report.attention import FILE, FOLDER, SCHEMA
@@ -49,6 +50,7 @@ def analyse(
     frames: int,
     samples: int,
     command: str,
+    valid_loss: float,
 ) -> dict[str, Any]:
     """Analyse one trained upstream and write ``analysis.json``, ``maps.safetensors``, ``attention.md`` and pictures to
     ``folder``; what is in the json is returned.
@@ -63,6 +65,7 @@ def analyse(
         frames: stacked frames of a crop.
         samples: crops whose maps are kept one by one, to be projected.
         command: for the page.
+        valid_loss: with which pre-training ended.
 
     Raises:
         ValueError: when the upstream has no maps.
@@ -86,8 +89,10 @@ def analyse(
         "preset": study.recipe.preset,
         "seed": seed,
         "steps": study.recipe.pretrain.steps,
+        "pretraining": {"valid_loss": valid_loss, "precision": study.recipe.pretrain.precision},
         "model": asdict(expert.options),
         "command": command,
+        "environment": describe(torch.get_num_threads()),
         "frames": frames,
         "frame_s": expert.options.stack / 100,
         "utterances": len(collected.ids),
@@ -200,14 +205,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _check_frames(frames, study)
         chosen = [utterances_for(corpus, frames, study.recipe.model.stack, options.crops) for study in studies]
         for study, utterances in zip(studies, chosen, strict=True):
-            expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)
+            expert, done = frozen_upstream(study, speech, options.seed, options.out, options.device)
             assert isinstance(expert, UpstreamExpert)
+            assert done is not None, "it was pre-trained"
             where = options.out / FOLDER / corpus.name / options.preset
             folder = where / f"{safe_name(study.label)}--seed{options.seed}"
             folder.mkdir(parents=True, exist_ok=True)
             found = analyse(
                 study, corpus, utterances, expert.to(options.device), options.seed, folder, frames, options.samples,
-                command,
+                command, done.valid_loss,
             )  # fmt: skip
             print(page.terminal(found))
             print(f"written: {folder / 'attention.md'}\n")

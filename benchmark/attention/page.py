@@ -5,7 +5,7 @@ from statistics import mean
 from typing import Any
 
 from ..columns import no_minus_zero
-from ..pages import escape, grid
+from ..pages import escape, grid, where_made
 
 MEASURES = (  # key of the table, heading, digits, factor
     ("near", "near", 2, 1),
@@ -48,7 +48,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"# Attention of {escape(found['upstream'])}",
         "",
         f"{escape(found['title'])}, preset {found['preset']} ({found['steps']} steps), seed {found['seed']}, "
-        f"pre-trained on {escape(found['corpus'])} ({kind}). Means over {found['utterances']} crops of "
+        f"pre-trained on {escape(found['corpus'])} ({kind}) to a masked L1 of {found['pretraining']['valid_loss']:.3f} "
+        f"on held-out utterances, in {found['pretraining']['precision']}. Means over {found['utterances']} crops of "
         f"{found['frames']} frames ({found['frames'] * found['frame_s']:.2f} s), one an utterance.",
         "",
         "    " + found["command"],
@@ -62,7 +63,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     for picture in found["pictures"]:
         lines += [f"## {picture['title']}", "", f"![{picture['alt']}]({picture['file']})", ""]
     lines += ["## Layer by layer", "", *grid(_layers(found)), "## Head by head", "", *grid(_heads(table))]
-    return "\n".join([*lines, "## How to read it", "", *[f"- {line}" for line in READING]])
+    lines += ["## How to read it", "", *[f"- {line}" for line in READING], ""]
+    return "\n".join([*lines, *where_made([found["environment"]])]).rstrip()
 
 
 def terminal(found: Mapping[str, Any]) -> str:

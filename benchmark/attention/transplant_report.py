@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..columns import no_minus_zero
-from ..pages import escape, grid
+from ..pages import escape, grid, where_made
 from ..result_files import write_atomically
 from .pictures import COLUMN_IN, NORMAL, SMALL, save
 
@@ -30,16 +30,14 @@ def write_report(folder: Path, found: Mapping[str, Any]) -> list[Path]:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """The page."""
-    loss, machine = found["loss"], found["environment"]
+    loss = found["loss"]
     preset, seed = (found[key] if found[key] is not None else "unknown" for key in ("preset", "seed"))
     page = [f"# {escape(found['title'])} with other maps in place of its own", "", "Made by", ""]
     page += [f"    {found['command']}", ""]
-    commit = (machine["git_commit"] or "unknown")[:12] + (" with changes" if machine["git_dirty"] else "")
     synthetic = ", synthetic data" if found["synthetic"] else ""
     page += [
         f"`{found['upstream']}` pre-trained on {escape(found['corpus'])}{synthetic}, preset {preset}, seed {seed}: "
-        f"{found['num_layers']} layers of {found['num_heads']} heads. Commit {commit}, torch "
-        f"{machine['packages']['torch']}.",
+        f"{found['num_layers']} layers of {found['num_heads']} heads.",
         "",
         f"The maps of heads are replaced in the trained upstream and nothing is trained after. *Loss* is that of "
         f"pre-training, masked L1 on {found['valid_frames']:,} masked frames of {found['valid_utterances']} held-out "
@@ -60,7 +58,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     page += _table(["replaced"], [([name], line) for name, line in [("all heads", loss["all"]), *layers]], KINDS)
     heads = [([str(line["layer"]), str(line["head"])], line) for line in loss["heads"]]
     page += ["## One head", "", *_table(["layer", "head"], heads, ["mean"])]
-    return "\n".join(page)
+    return "\n".join([*page, *where_made([found["environment"]])])
 
 
 def reading(found: Mapping[str, Any]) -> list[str]:

@@ -67,8 +67,8 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
     shown = {name: sample for name, sample in samples.items() if sample is not None}
     if not shown:
         raise ValueError(
-            f"{speech.probing.name} has neither two speakers with phone alignments nor two with three utterances: "
-            f"there is nothing to show"
+            f"{speech.probing.name} has neither two speakers with alignments of two phones or more nor two with three "
+            f"utterances: there is nothing to show"
         )
     views = [
         _view(study, speech, shown, options)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..command_line import mistakes_told
+from ..facts import sections
 from ..names import BASELINE, attention_of
 from ..result_files import read_cells, safe_name
 from ..rows import Row, by_table, rows, task_names
@@ -91,7 +92,9 @@ def run(out: Path, command: str) -> tuple[list[Path], list[str]]:
     for (corpus, preset), found in by_corpus(rows(cells)).items():
         shown = panels(found)
         if any(panel.rows for panel in shown):
-            written += write(out / "layers" / safe_name(corpus) / safe_name(preset), shown, corpus, preset, command)
+            folder = out / "layers" / safe_name(corpus) / safe_name(preset)
+            machines = sections([cell for row in found if row.score is not None for cell in row.cells], "environment")
+            written += write(folder, shown, corpus, preset, command, machines)
     if not written:
         raise ValueError(
             f"{out} has no finished cell of an upstream with layers: give --out the folder of a run that has made some"

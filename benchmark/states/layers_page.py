@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..pages import escape, grid
+from ..pages import escape, grid, where_made
 from ..picture_files import picture_files
 from ..plot import plain
 from ..result_files import write_atomically
@@ -33,8 +33,16 @@ READING = (
 )
 
 
-def write(folder: Path, panels: Sequence[Panel], corpus: str, preset: str, command: str) -> list[Path]:
-    """Write ``layers.md`` and the picture as PNG and SVG; the paths, the page first."""
+def write(
+    folder: Path,
+    panels: Sequence[Panel],
+    corpus: str,
+    preset: str,
+    command: str,
+    machines: Sequence[Mapping[str, Any]],
+) -> list[Path]:
+    """Write ``layers.md`` and the picture as PNG and SVG; the paths, the page first. ``machines`` are the environments
+    of the cells."""
     page = [f"# Which hidden states probes read: {escape(corpus)}, preset {escape(preset)}", ""]
     page += ["Made by", "", f"    {command}", ""]
     page += ["[![Weights of hidden states, a panel for each task](layers.png)](layers.svg)", ""]
@@ -47,6 +55,7 @@ def write(folder: Path, panels: Sequence[Panel], corpus: str, preset: str, comma
             page += _table(panel.rows)
         if panel.single:
             page += [f"- {', '.join(map(escape, panel.single))}: one state, nothing to weigh.", ""]
+    page += where_made(machines)
     content = {"layers.md": "\n".join(page).encode(), **picture_files("layers", figure([p for p in panels if p.rows]))}
     for name, written in content.items():
         write_atomically(folder / name, written)

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...recipes.corpora import Corpus
 from ..columns import percent
-from ..pages import data_note, escape, grid
+from ..environment import describe
+from ..pages import data_note, escape, grid, where_made
 from ..projection import default_perplexity
 from ..result_files import write_atomically
 from .measures import Share
@@ -53,8 +56,10 @@ def write(
         page += [f"## {name.capitalize()}", "", *_table(name, views), f"- {_about(name, sample)}", ""]
     page += ["## State by state", "", *_by_state(samples, views)]
     page += ["## How to read this", "", *(f"- {escape(note)}" for note in notes), ""]
+    machine = describe(torch.get_num_threads())
+    page += where_made([machine])
     drawn = [{"file": png, "title": "Hidden states", "alt": alt} for png in pngs]
-    told = _as_json(views, samples, corpus, preset, seed, command, notes, drawn)
+    told = _as_json(views, samples, corpus, preset, seed, command, notes, drawn, machine)
     content = {"states.md": "\n".join(page).encode(), "states.json": told, **pictures}
     for file, written in content.items():
         write_atomically(folder / file, written)
@@ -162,6 +167,7 @@ def _as_json(
     command: str,
     notes: Sequence[str],
     pictures: Sequence[Mapping[str, str]],
+    machine: Mapping[str, Any],
 ) -> bytes:
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -169,6 +175,7 @@ def _as_json(
         "preset": preset,
         "seed": seed,
         "command": command,
+        "environment": machine,
         "data": corpus.fingerprint,
         "points": {name: len(sample.names) for name, sample in samples.items()},
         "table": [

@@ -55,7 +55,7 @@ def phone_sample(corpus: Corpus, per_phone: int = FRAMES_PER_PHONE, most: int = 
     """The middle frames of up to ``per_phone`` segments of each phone, from at most ``most`` utterances.
 
     One frame a segment, because neighbours within one are near for no reason that matters. Groups are speakers. None
-    where no two speakers have phone alignments.
+    where no two speakers have phone alignments, or these hold no two phones.
     """
     labelled = scattered(u for u in corpus.utterances if u.phones is not None)[:most]
     if len({u.speaker for u in labelled}) < 2:
@@ -65,6 +65,8 @@ def phone_sample(corpus: Corpus, per_phone: int = FRAMES_PER_PHONE, most: int = 
         for segment in utterance.segments(corpus.phone_set):
             frame = min(int((segment.start_s + segment.end_s) / 2 / HOP_S), utterance.num_frames - 1)
             found[segment.phone].append((utterance, frame))
+    if len(found) < 2:
+        return None
     generator = np.random.default_rng(0)
     points = [
         (phone, *found[phone][place])

@@ -17,6 +17,7 @@ from s3prl_attention.benchmark.attention.analysis import by_layer, heads, how_ma
 from s3prl_attention.benchmark.attention.cases import CASES, FLAT, NEAR, SIDED, VERTICAL
 from s3prl_attention.benchmark.attention.collect import Crop, collect, crops, turns, utterances_for
 from s3prl_attention.benchmark.attention.metrics import spread
+from s3prl_attention.benchmark.pages import where_made
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.kernels.hand_crafted import NAMES, hand_crafted
 
@@ -246,6 +247,10 @@ def test_the_command_writes_an_analysis_a_page_and_pictures(analysed, synthetic_
         assert all(f"| {row['layer']}.{row['head']} |" in page for row in found["table"])
         assert "| -0.00 |" not in page
         assert "python -m s3prl_attention.benchmark attention --preset smoke" in page
+        (run,) = (analysed / "pretrain" / synthetic_tiny.name).glob(f"{name}--*")
+        last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+        assert f"to a masked L1 of {last['valid_loss']:.3f} on held-out utterances, in float32" in page
+        assert "\n".join(where_made([found["environment"]])) in page
     start = found["start"]
     assert [row["case"] for row in start] == 2 * EXPECTED
 

@@ -109,7 +109,7 @@ def test_the_page_says_how_it_was_made(audit):
     for part in ("python -m s3prl", "A CPU", "commit 0123456789ab.", "D 768, 12 heads", "3 rounds", "9 of 108 samples"):
         assert part in page, part
     audit["runs"][0]["environment"]["git_dirty"] = True
-    assert "0123456789ab with changes" in markdown(audit)
+    assert "0123456789ab with local changes" in markdown(audit)
 
 
 def test_the_csv_has_a_line_for_each_row_length_and_phase(audit):

@@ -169,6 +169,14 @@ def test_prototypes_are_written_told_and_taken_by_those_that_start_from_maps(che
     assert cut.encoder.layers[1].attention.core.logits.shape == (8, 30, 30)
 
 
+def test_maps_over_other_speech_than_the_checkpoints_are_told(checkpoint, synthetic_tiny, tmp_path, caplog):
+    run(checkpoint, tmp_path / "own.safetensors")
+    assert "other speech" not in caplog.text
+    other = next(name for name in synthetic_tiny.subsets() if not name.startswith("train"))
+    run(checkpoint, tmp_path / "set.safetensors", f"data.pretrain_subsets=[{other}]")
+    assert f"{checkpoint} was pre-trained on other speech, of corpus {synthetic_tiny.name}, " in caplog.text
+
+
 def test_pretraining_starts_from_a_set_of_other_sizes(checkpoint, corpus, tmp_path):
     path = run(checkpoint, tmp_path / "set.safetensors", "--heads", "12", "--layers", "1", "--max-frames", "80")
     told = yaml.safe_load((tmp_path / "set.yaml").read_text(encoding="utf-8"))

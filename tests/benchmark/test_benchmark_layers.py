@@ -48,11 +48,14 @@ def test_rows_of_other_settings_stand_in_a_panel_of_their_own(tmp_path):
 
 def test_the_page_has_every_number_and_a_picture_for_each_corpus_and_preset(tmp_path, capsys):
     save(tmp_path, cell(weights=[(0.25, 0.75), (0.35, 0.65)]))
-    save(tmp_path, cell("self_attention", weights=[(0.5, 0.5), (0.5, 0.5)], cell__preset="study"))
+    other = {"cell__preset": "study", "environment__git_commit": "fedcba9876543210"}
+    save(tmp_path, cell("self_attention", weights=[(0.5, 0.5), (0.5, 0.5)], **other))
     save(tmp_path, mel(probe__layer_weights=[[1.0]]))
     layers.main(["--out", str(tmp_path)])
     folder = tmp_path / "layers" / "synthetic-small"
     page = (folder / "demo" / "layers.md").read_text()
+    assert "commit 0123456789ab." in page
+    assert "commit fedcba987654." in (folder / "study" / "layers.md").read_text()
     assert "| fixed_init | 0.30 (0.07) | 0.70 (0.07) | 0.70 | 2 |" in page
     assert "- mel: one state, nothing to weigh." in page
     assert f"    python -m s3prl_attention.benchmark layers --out {tmp_path}\n" in page

@@ -41,8 +41,14 @@ def test_twins_pick_the_same_keys(tallies, mode):
     def found(name):
         return tallies[f"{name}, {mode} bits"].found
 
-    assert found("xbox") == found("xbox_qnf") == found("simple_lsh")
-    assert found("sign_alsh") == found("sign_alsh_qnf") != found("xbox")
+    def same(name):
+        """But for the odd bit of a hash that rounding turns, on some machines."""
+        return pytest.approx(found(name), rel=1e-3)
+
+    assert found("xbox_qnf") == same("xbox")
+    assert found("simple_lsh") == same("xbox")
+    assert found("sign_alsh_qnf") == same("sign_alsh")
+    assert found("sign_alsh") != same("xbox")
 
 
 def test_more_bits_and_a_search_over_all_keys_find_more(tallies):

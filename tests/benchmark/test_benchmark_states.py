@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 from s3prl_attention.benchmark.cli import _parse as benchmark_words
+from s3prl_attention.benchmark.pages import where_made
 from s3prl_attention.benchmark.prepare import frozen_upstream, load_speech
 from s3prl_attention.benchmark.projection import pca
 from s3prl_attention.benchmark.settings import load_study
@@ -17,6 +18,7 @@ from s3prl_attention.benchmark.states.phone_classes import broad_class, without_
 from s3prl_attention.benchmark.states.sample import phone_sample, speaker_sample
 from s3prl_attention.benchmark.states.view import Numbers, Seen, View, view
 from s3prl_attention.downstream import feature_cache
+from s3prl_attention.recipes.corpora import PhoneAlignment
 from s3prl_attention.recipes.corpora.corpus import ARPABET, PHONE_SET
 from states_fixtures import corpus, store
 
@@ -55,6 +57,12 @@ def test_at_most_so_many_utterances_are_read_and_one_speaker_is_not_enough():
     assert len({u.id for u in phone_sample(corpus("a", "b", each=9), most=5).utterances}) == 5
     assert phone_sample(corpus("a")) is None
     assert phone_sample(corpus("a", "b", aligned=False)) is None
+
+
+def test_a_single_phone_has_nothing_to_stand_apart_from():
+    one = PhoneAlignment(np.zeros(1), np.full(1, 0.6), np.zeros(1, np.int16))
+    made = corpus("a", "b")
+    assert phone_sample(replace(made, utterances=tuple(replace(u, phones=one) for u in made.utterances))) is None
 
 
 @pytest.mark.parametrize("repeat", [1, 3])
@@ -223,6 +231,7 @@ def test_a_finished_run_gives_page_and_numbers_and_nothing_is_made_again(small_r
     page, told = first["states.md"].decode(), json.loads(first["states.json"])
     assert f"    {shlex.join(['python', '-m', 's3prl_attention.benchmark', 'states', *words])}\n" in page
     assert told["schema"] == 1
+    assert "\n".join(where_made([told["environment"]])) in page
     assert {(row["upstream"], row["state"], row["drawn"]) for row in told["table"]} == {
         ("mel", 0, True), ("fixed_init", 0, False), ("fixed_init", 1, False), ("fixed_init", 2, True)
     }  # fmt: skip

@@ -13,6 +13,7 @@ from s3prl_attention.benchmark.attention import transplant as module
 from s3prl_attention.benchmark.attention.given_maps import GivenMaps, check_rebuilt, constant, fitted
 from s3prl_attention.benchmark.attention.transplant import held_out, load_trained, transplant
 from s3prl_attention.benchmark.attention.transplant_report import figure, markdown
+from s3prl_attention.benchmark.pages import where_made
 from s3prl_attention.recipes.config import load_recipe
 from s3prl_attention.recipes.lineage import pretrain_part
 from s3prl_attention.recipes.objective import MaskedAcousticModel
@@ -241,6 +242,7 @@ def test_the_command_writes_numbers_page_and_pictures(done, corpus, tmp_path, ca
     page = (tmp_path / "out" / "transplant.md").read_text(encoding="utf-8")
     assert page == markdown(found)
     assert found["command"] in page
+    assert "\n".join(where_made([found["environment"]])) in page
     assert f"before: **{done.valid_loss:.4f}**" in page
     line = found["loss"]["heads"][11]
     assert (
