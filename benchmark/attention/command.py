@@ -51,13 +51,14 @@ def analyse(
     samples: int,
     command: str,
     valid_loss: float,
+    subsets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Analyse one trained upstream and write ``analysis.json``, ``maps.safetensors``, ``attention.md`` and pictures to
     ``folder``; what is in the json is returned.
 
     Args:
         study: of the upstream.
-        corpus: on which it was pre-trained.
+        corpus: whose speech is looked at.
         utterances: of which a crop each is looked at, from ``utterances_for``.
         expert: the trained upstream.
         seed: of its pre-training.
@@ -66,6 +67,7 @@ def analyse(
         samples: crops whose maps are kept one by one, to be projected.
         command: for the page.
         valid_loss: with which pre-training ended.
+        subsets: that were asked for; none is what the upstream was pre-trained on.
 
     Raises:
         ValueError: when the upstream has no maps.
@@ -93,6 +95,7 @@ def analyse(
         "model": asdict(expert.options),
         "command": command,
         "environment": describe(torch.get_num_threads()),
+        "subsets": list(subsets),
         "frames": frames,
         "frame_s": expert.options.stack / 100,
         "utterances": len(collected.ids),
@@ -182,6 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpus", help="synthetic, librispeech or manifest (default: the preset's)")
     parser.add_argument("--root", help="the folder of the corpus, or the csv of a manifest")
     parser.add_argument("--seed", type=int, default=0, help="of pre-training (default: 0)")
+    parser.add_argument(
+        "--subsets", nargs="+", default=[], metavar="NAME",
+        help="of the corpus, whose speech is looked at (default: what was pre-trained on)",
+    )  # fmt: skip
     parser.add_argument("--frames", type=int, default=FRAMES, help="stacked frames of a crop (default: %(default)s)")
     parser.add_argument("--crops", type=int, default=CROPS, help="the most crops, one an utterance (default: 256)")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="crops whose own maps are projected (default: 16)")
@@ -200,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + overrides
         studies = [load_study(name, options.preset, overrides) for name in options.upstream]
         speech = load_speech(studies[0].recipe.data)
-        corpus, frames = speech.pretraining, options.frames
+        corpus = speech.probing.select(*options.subsets) if options.subsets else speech.pretraining
+        frames = options.frames
         for study in studies:
             _check_frames(frames, study)
         chosen = [utterances_for(corpus, frames, study.recipe.model.stack, options.crops) for study in studies]
@@ -209,11 +217,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assert isinstance(expert, UpstreamExpert)
             assert done is not None, "it was pre-trained"
             where = options.out / FOLDER / corpus.name / options.preset
-            folder = where / f"{safe_name(study.label)}--seed{options.seed}"
+            name = "--".join([safe_name(study.label), f"seed{options.seed}", *map(safe_name, options.subsets)])
+            folder = where / name
             folder.mkdir(parents=True, exist_ok=True)
             found = analyse(
                 study, corpus, utterances, expert.to(options.device), options.seed, folder, frames, options.samples,
-                command, done.valid_loss,
+                command, done.valid_loss, options.subsets,
             )  # fmt: skip
             print(page.terminal(found))
             print(f"written: {folder / 'attention.md'}\n")

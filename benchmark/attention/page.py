@@ -43,6 +43,7 @@ READING = (
 def markdown(found: Mapping[str, Any]) -> str:
     """The page of one analysis."""
     table = found["table"]
+    of = f", of the subsets {escape(', '.join(found['subsets']))}" if found["subsets"] else ""
     kind = "synthetic speech" if found["synthetic"] else "real speech"
     lines = [
         f"# Attention of {escape(found['upstream'])}",
@@ -50,7 +51,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"{escape(found['title'])}, preset {found['preset']} ({found['steps']} steps), seed {found['seed']}, "
         f"pre-trained on {escape(found['corpus'])} ({kind}) to a masked L1 of {found['pretraining']['valid_loss']:.3f} "
         f"on held-out utterances, in {found['pretraining']['precision']}. Means over {found['utterances']} crops of "
-        f"{found['frames']} frames ({found['frames'] * found['frame_s']:.2f} s), one an utterance.",
+        f"{found['frames']} frames ({found['frames'] * found['frame_s']:.2f} s), one an utterance{of}.",
         "",
         "    " + found["command"],
         "",

@@ -264,6 +264,19 @@ def test_a_row_with_options_has_a_folder_of_its_own(analysed, synthetic_tiny):
     assert {row["case"] for row in found["start"]} == {FLAT}, "no hand-crafted head"
 
 
+def test_other_speech_than_that_of_pre_training_can_be_looked_at(analysed, synthetic_tiny):
+    other = next(name for name in synthetic_tiny.subsets() if not name.startswith("train"))
+    heard = {u.id for u in synthetic_tiny.select(other).utterances if u.num_frames >= 64 * 3}
+    main([*SMOKE, "--out", str(analysed), "--subsets", other])
+    folder = analysed / "attention" / synthetic_tiny.name / "smoke" / f"self_attention--seed0--{other}"
+    found = json.loads((folder / "analysis.json").read_text())
+    assert (found["subsets"], found["utterances"]) == ([other], len(heard))
+    assert f"one an utterance, of the subsets {other}." in (folder / "attention.md").read_text()
+    assert len(list((analysed / "pretrain" / synthetic_tiny.name).glob("self_attention--seed0--*"))) == 1
+    with pytest.raises(SystemExit, match=r"has no subset 'tset'"):
+        main([*SMOKE, "--out", str(analysed), "--subsets", "tset"])
+
+
 def test_it_uses_what_is_pretrained_already(analysed, synthetic_tiny, monkeypatch):
     checkpoints = list(analysed.glob("pretrain/*/*/checkpoint/model.safetensors"))
     before = [path.stat().st_mtime_ns for path in checkpoints]
