@@ -54,7 +54,7 @@ def _save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> N
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        _readable_as_others(temporary, like=temporary / CONFIG)
+        _readable_as_others(temporary)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             folder.rename(old / folder.name)
@@ -72,10 +72,10 @@ def _save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> N
         raise
 
 
-def _readable_as_others(temporary: Path, like: Path) -> None:
-    """Give the folder and its weights, which are made for their owner alone, the rights that the process's umask gives
-    to any other file."""
-    mode = like.stat().st_mode & 0o777
+def _readable_as_others(temporary: Path) -> None:
+    """Give the folder and its weights, which are made for their owner alone, the rights that the process's umask gave
+    to the configuration."""
+    mode = (temporary / CONFIG).stat().st_mode & 0o777
     (temporary / WEIGHTS).chmod(mode)
     temporary.chmod(mode | (mode & 0o444) >> 2)  # who may read may enter
 

@@ -53,7 +53,7 @@ def pretraining_speech(options: argparse.Namespace) -> Corpus:
     overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
     data = load_recipe(str(config.get("upstream")), preset, overrides).data
     corpus = pretrain_part(named_corpus(data), data.pretrain_subsets)
-    lineage = _mapping(config.get("lineage"))
+    lineage = lineage_of(config)
     if lineage.get("data") not in (None, corpus.speech_fingerprint):
         logger.warning(
             "%s was pre-trained on other speech, of corpus %s, than that of %s which is used here: for its own, give "
@@ -67,7 +67,12 @@ def pretraining_speech(options: argparse.Namespace) -> Corpus:
 
 def recipe_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe in a checkpoint's lineage; empty where it has none."""
-    return _mapping(_mapping(config.get("lineage")).get("recipe"))
+    return _mapping(lineage_of(config).get("recipe"))
+
+
+def lineage_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The lineage in a checkpoint; empty where it has none."""
+    return _mapping(config.get("lineage"))
 
 
 def _mapping(value: object) -> dict[str, Any]:

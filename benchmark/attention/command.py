@@ -51,7 +51,7 @@ def analyse(
     samples: int,
     command: str,
     valid_loss: float,
-    subsets: Sequence[str] = (),
+    subsets: Sequence[str],
 ) -> dict[str, Any]:
     """Analyse one trained upstream and write ``analysis.json``, ``maps.safetensors``, ``attention.md`` and pictures to
     ``folder``; what is in the json is returned.

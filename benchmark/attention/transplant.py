@@ -33,7 +33,7 @@ from ...upstream.options import typed
 from ..command_line import mistakes_told
 from ..environment import describe
 from ..statistics import draw_clusters, paired_interval
-from .checkpoint_speech import add_arguments, pretraining_speech, read_options, recipe_of
+from .checkpoint_speech import add_arguments, lineage_of, pretraining_speech, read_options, recipe_of
 from .given_maps import GivenMaps, check_rebuilt, constant
 from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source
 from .transplant_report import write_report
@@ -76,7 +76,7 @@ def load_trained(checkpoint: Path, corpus: Corpus) -> Trained:
     if "pretrain" not in recipe:
         notes.append("The checkpoint does not say how it was pre-trained: masks and held-out utterances by default.")
     config = typed(PretrainConfig, recipe.get("pretrain", {}), f"{checkpoint}: pretrain")
-    data = (saved.get("lineage") or {}).get("data")
+    data = lineage_of(saved).get("data")
     if data != corpus.speech_fingerprint:
         notes.append(
             f"The checkpoint was not pre-trained on these utterances of {corpus.name}: those held out here may have "
@@ -209,7 +209,7 @@ def measure(checkpoint: Path, corpus: Corpus, most: int, device: str, command: s
         "corpus": corpus.name,
         "synthetic": corpus.synthetic,
         "preset": recipe_of(trained.saved).get("preset"),
-        "seed": (trained.saved.get("lineage") or {}).get("seed"),
+        "seed": lineage_of(trained.saved).get("seed"),
         "command": command,
         "checkpoint": source(checkpoint),
         "options": {**asdict(expert.options), **asdict(expert.own_options)},
