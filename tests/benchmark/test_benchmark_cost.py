@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cost_fixtures import twin  # noqa: F401 (a fixture)
+from cost_fixtures import GREEDY_BYTES, twin  # noqa: F401 (a fixture)
 from s3prl_attention.benchmark import cost, cost_file, cost_measure
 from s3prl_attention.benchmark.cost_case import ATTENTION, LAYER, PHASES, TRAIN
 
@@ -115,16 +115,18 @@ def test_what_was_weighed_is_timed_later_and_not_weighed_again(tmp_path):
         assert cell["memory"] == before[key]["memory"], "weighed twice: no two first calls take the same time"
 
 
-def test_what_a_busy_machine_had_no_memory_for_is_weighed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(cost_measure, "available_bytes", lambda: -1)  # a small case may fit into freed memory
-    run(tmp_path, "--upstream", "fixed_init", "--weigh-only", lengths=("16",))
-    assert all("memory" in text for cell in cells(tmp_path).values() for text in cell["problems"].values())
-    assert all(set(cell["problems"]) == set(PHASES) for cell in cells(tmp_path).values())
-    monkeypatch.undo()
-    run(tmp_path, "--upstream", "fixed_init", lengths=("16",))
-    for cell in cells(tmp_path).values():
-        assert cell["problems"] == {}
-        assert set(cell["memory"]) == set(cell["time"]) == set(PHASES)
+def test_what_a_busy_machine_had_no_memory_for_is_weighed_again(twin, tmp_path, monkeypatch):  # noqa: F811
+    with monkeypatch.context() as busy:
+        busy.setattr(cost_measure, "available_bytes", lambda: GREEDY_BYTES * 3 // 4)
+        run(tmp_path, "--upstream", "twin[greedy]", "--weigh-only", lengths=("64",))
+    full = cells(tmp_path)
+    assert full["twin[greedy]", 64]["problems"] == dict.fromkeys(PHASES, "out of memory: needs more than 0.1 GB")
+    assert full["self_attention", 64]["problems"] == {}
+    run(tmp_path, "--upstream", "twin[greedy]", lengths=("64",))
+    now = cells(tmp_path)
+    assert all(cell["problems"] == {} for cell in now.values())
+    assert all(set(cell["memory"]) == set(cell["time"]) == set(PHASES) for cell in now.values())
+    assert now["self_attention", 64]["memory"] == full["self_attention", 64]["memory"]
 
 
 def test_weighing_anew_keeps_measured_times_until_there_are_newer_ones(measured, tmp_path, monkeypatch):
