@@ -108,6 +108,12 @@ def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[
     return {key: value for key, value in after.items() if before.get(key) != value and key != "upstream"}
 
 
+def telling(overrides: Sequence[str]) -> list[str]:
+    """Those of ``overrides`` by which pages of one row, made with several settings, are told apart. Where the data are
+    does not count: the corpus has a name."""
+    return sorted(text for text in overrides if not text.startswith(("data.root=", "data.corpus=")))
+
+
 def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
     """Refuse an ``attention.`` option that only upstreams without options could have taken."""
     wanted = parse_overrides(overrides).get("attention", {})

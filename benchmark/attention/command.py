@@ -30,7 +30,7 @@ from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import frozen_upstream, load_speech
 from ..report.attention import FILE, FOLDER, SCHEMA
 from ..result_files import safe_name
-from ..settings import Study, load_study
+from ..settings import Study, load_study, telling
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
 from .cases import CASES, FEWEST_FRAMES
@@ -197,14 +197,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("result"), help="a result folder; what it lacks is pre-trained"
     )
     given = list(sys.argv[1:] if arguments is None else arguments)
-    overrides = [word for word in given if is_override(word)]
-    options = parser.parse_args([word for word in given if word not in overrides])
+    settings = [word for word in given if is_override(word)]
+    options = parser.parse_args([word for word in given if word not in settings])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_freed_memory()
     command = shlex.join(["python", "-m", "s3prl_attention.benchmark", "attention", *given])
     with mistakes_told():
         _check(options)
-        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + overrides
+        overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + settings
         studies = [load_study(name, options.preset, overrides) for name in options.upstream]
         speech = load_speech(studies[0].recipe.data)
         corpus = speech.probing.select(*options.subsets) if options.subsets else speech.pretraining
@@ -217,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assert isinstance(expert, UpstreamExpert)
             assert done is not None, "it was pre-trained"
             where = options.out / FOLDER / corpus.name / options.preset
-            name = "--".join([safe_name(study.label), f"seed{options.seed}", *map(safe_name, options.subsets)])
-            folder = where / name
+            name = [study.label, f"seed{options.seed}", *options.subsets, *telling(settings)]
+            folder = where / safe_name("--".join(name))
             folder.mkdir(parents=True, exist_ok=True)
             found = analyse(
                 study, corpus, utterances, expert.to(options.device), options.seed, folder, frames, options.samples,

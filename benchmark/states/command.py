@@ -23,7 +23,7 @@ from ..names import BASELINE, MEL, is_foreign, is_override, is_pretrained
 from ..plot import STYLES
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..result_files import safe_name
-from ..settings import Study, check_overrides, load_study
+from ..settings import Study, check_overrides, load_study, telling
 from .page import write
 from .sample import Sample, phone_sample, speaker_sample
 from .trained import checkpoint, frozen, how_to_train
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("written: " + ", ".join(map(str, written)))
 
 
-def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> list[Path]:
+def run(options: argparse.Namespace, settings: Sequence[str], command: str) -> list[Path]:
     """Look at the upstreams one after the other and write the page; the files written, the page first.
 
     Raises:
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
         raise ValueError(
             f"--speakers must be 2 to {len(STYLES)}, which is how many marks there are: {options.speakers}"
         )
-    overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + list(overrides)
+    overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + list(settings)
     speech = load_speech(load_study(MEL, options.preset, overrides).recipe.data)
     studies = _studies(options, overrides, speech)
     samples = {
@@ -74,8 +74,8 @@ def run(options: argparse.Namespace, overrides: Sequence[str], command: str) -> 
         _view(study, speech, shown, options)
         for study in tqdm(studies, desc="upstreams", disable=None if len(studies) > 1 else True)
     ]
-    name = f"seed{options.seed}" + ("" if options.layer is None else f"--layer{options.layer}")
-    folder = options.out / "states" / safe_name(speech.probing.name) / options.preset / name
+    name = [f"seed{options.seed}", *([] if options.layer is None else [f"layer{options.layer}"]), *telling(settings)]
+    folder = options.out / "states" / safe_name(speech.probing.name) / options.preset / safe_name("--".join(name))
     return write(folder, views, shown, speech.probing, options.preset, options.seed, command)
 
 

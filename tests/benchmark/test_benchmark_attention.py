@@ -255,9 +255,9 @@ def test_the_command_writes_an_analysis_a_page_and_pictures(analysed, synthetic_
     assert [row["case"] for row in start] == 2 * EXPECTED
 
 
-def test_a_row_with_options_has_a_folder_of_its_own(analysed, synthetic_tiny):
+def test_a_row_with_options_and_settings_has_a_folder_of_its_own(analysed, synthetic_tiny):
     main([*SMOKE, "--out", str(analysed), "--upstream", "fixed_init[init=random]", "pretrain.steps=5"])
-    folder = analysed / "attention" / synthetic_tiny.name / "smoke" / "fixed_init+init=random--seed0"
+    folder = analysed / "attention" / synthetic_tiny.name / "smoke" / "fixed_init+init=random--seed0--pretrain.steps=5"
     found = json.loads((folder / "analysis.json").read_text())
     assert found["upstream"] == "fixed_init[init=random]"
     assert found["steps"] == 5, "settings may stand behind rows"

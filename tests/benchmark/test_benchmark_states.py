@@ -224,7 +224,7 @@ def test_a_finished_run_gives_page_and_numbers_and_nothing_is_made_again(small_r
     monkeypatch.setattr(command, "phone_sample", partial(phone_sample, per_phone=2))
     words = ["--preset", "smoke", "pretrain.steps=2", "--out", str(small_run)]
     command.main(words)
-    folder = small_run / "states" / "synthetic-tiny" / "smoke" / "seed0"
+    folder = small_run / "states" / "synthetic-tiny" / "smoke" / "seed0--pretrain.steps=2"
     assert sorted(path.name for path in folder.iterdir()) == ["states.json", "states.md", "states.png", "states.svg"]
     assert str(folder / "states.md") in capsys.readouterr().out
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -253,7 +253,7 @@ def test_a_row_in_brackets_is_another_upstream_and_a_layer_can_be_chosen(small_r
     command.main(
         ["--upstream", *rows, "--layer", "1", "--preset", "smoke", "pretrain.steps=2", "--out", str(small_run)]
     )
-    folder = small_run / "states" / "synthetic-tiny" / "smoke" / "seed0--layer1"
+    folder = small_run / "states" / "synthetic-tiny" / "smoke" / "seed0--layer1--pretrain.steps=2"
     told = json.loads((folder / "states.json").read_text())
     drawn = {row["upstream"]: row["silhouette"] for row in told["table"] if row["drawn"]}
     assert list(drawn) == rows
