@@ -101,8 +101,7 @@ def phone_folds(
         )
     if is_assigned(corpus):
         return [disjoint_fold(part, aligned, "phone alignments" if times else "phones")]
-    silent = sum(bool(u.phones is not None or u.phone_names) for u in part.utterances) - len(aligned)
-    told = f"; {silent} utterances of silence only are left out" if silent and not times else ""
+    told = _not_aligned(part, aligned, times)
     own = _own_subsets(corpus, aligned, told)
     if own is not None:
         return [own]
@@ -119,12 +118,13 @@ def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NU
     """Folds whose train, dev and test share no speaker, over the utterances that have ``labels["label"]``.
 
     Chosen like those of ``phone_folds``. Speakers rotate so that neighbouring groups differ in class as far as that can
-    be, for a class that few speakers have would else be missing from train. Every class of dev and test is in train.
+    be, for a class that few speakers have would else be missing from train. Every class of dev and test is in train;
+    there are fewer folds where only that makes it so.
 
     Args:
         corpus: where to look for labels.
         subsets: use these only; by default all that are labelled.
-        num_folds: groups of speakers, at most as many as there are speakers.
+        num_folds: groups of speakers at most, and at most as many as there are speakers.
 
     Raises:
         NotApplicable: without labels, with one class only, with fewer than 3 labelled speakers to rotate, or when a
@@ -156,13 +156,27 @@ def label_folds(corpus: Corpus, subsets: Sequence[str] = (), num_folds: int = NU
             f"label classification needs 3 speakers with labels (one each for train, dev and test); {where} has "
             f"{len(speakers)}: record more speakers, or assign utterances to train, dev and test"
         )
-    folds = _rotated(labelled, speakers, num_folds, "labelled speakers", told)
-    for fold in folds:
+    problem: ValueError | None = None
+    for fewer in range(min(num_folds, len(speakers)), 2, -1):  # as many groups as classes may be one of each
+        folds = _rotated(labelled, speakers, fewer, "labelled speakers", told)
         try:
-            refuse_unseen(fold, _label)
+            for fold in folds:
+                refuse_unseen(fold, _label)
         except ValueError as error:
-            raise NotApplicable(f"{where}, speakers held out in turn: {error}") from None
-    return folds
+            problem = problem or error
+        else:
+            return folds
+    raise NotApplicable(f"{where}, speakers held out in turn: {problem}")
+
+
+def _not_aligned(part: Corpus, aligned: Sequence[Utterance], times: bool) -> str:
+    """What to say of utterances that are left out of subsets of which others are used."""
+    used, ids = {u.subset for u in aligned}, {u.id for u in aligned}
+    rest = [u for u in part.utterances if u.subset in used and u.id not in ids]
+    silent = 0 if times else sum(bool(u.phones is not None or u.phone_names) for u in rest)
+    counts = {"of silence only": silent, "without phone alignments" if times else "without phones": len(rest) - silent}
+    told = [f"{count} utterances {what}" for what, count in counts.items() if count]
+    return f"; {' and '.join(told)} are left out" if told else ""
 
 
 def _speaks(utterance: Utterance, phone_set: Sequence[str]) -> bool:
