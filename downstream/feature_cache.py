@@ -126,8 +126,8 @@ def cached_states(
     """The hidden states of utterances: from the cache, after those that it lacks were extracted into it.
 
     When several processes ask for the same entry at once, one extracts and the others wait for it. A part whose index
-    or size is not as it was written is named in the log and removed, and what is asked for of it is made again; its
-    bytes are read by ``FrameStore.verify`` only.
+    or size is not as it was written is named in the log and removed, and what is asked for of it is made again. Its
+    bytes are checked when an utterance is read: a damaged one is an error that names the folder.
 
     Args:
         expert: the frozen upstream that ``key`` describes.

@@ -17,12 +17,10 @@ class WeightedSum(nn.Module):
 
     Args:
         num_states: S.
-        normalize: layer-norm each state (no affine part) before the sum.
     """
 
-    def __init__(self, num_states: int, normalize: bool = False) -> None:
+    def __init__(self, num_states: int) -> None:
         super().__init__()
-        self.normalize = normalize
         self.weights = nn.Parameter(torch.zeros(num_states))
 
     def forward(self, states: Tensor | Sequence[Tensor]) -> Tensor:
@@ -33,12 +31,7 @@ class WeightedSum(nn.Module):
                 f"the weighted sum was made for {len(self.weights)} hidden states and got {len(stacked)}: "
                 f"build it with num_states={len(stacked)}"
             )
-        stacked = normalize_states(stacked) if self.normalize else stacked
         return torch.einsum("s,s...->...", self.weights.softmax(0), stacked)
-
-    def shares(self) -> list[float]:
-        """The weight of each state; they sum to 1."""
-        return self.weights.detach().softmax(0).tolist()
 
 
 def normalize_states(states: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..recipes.corpora.corpus import SPLITS, TOLD
@@ -41,8 +42,8 @@ def check_fold(
         needs: the sets that must not be empty.
 
     Raises:
-        ValueError: naming what leaks, when two of its sets share an utterance or (``speakers``) a speaker, or when one
-            of them is empty.
+        ValueError: naming what leaks, when two of its sets share an utterance, most of a stretch of one recording, or
+            (``speakers``) a speaker, or when one of them is empty.
     """
     for what in ("id", "speaker") if speakers else ("id",):
         seen: dict[str, str] = {}
@@ -59,10 +60,34 @@ def check_fold(
                 f"{'utterance' if what == 'id' else what} {value!r}{more} is in {where}: the sets of a fold must share "
                 f"none, so {cure}"
             )
+    _refuse_shared_audio(fold)
     empty = [split for split in needs if not fold.utterances(split)]
     if empty:
-        raise ValueError(f"a fold needs utterances in train, dev and test, but {' and '.join(empty)} has none")
+        raise ValueError(
+            f"a fold needs utterances in train, dev and test, but {' and '.join(empty)} has none: have folds() raise "
+            f"NotApplicable where a corpus has too few"
+        )
     return fold
+
+
+def _refuse_shared_audio(fold: Fold) -> None:
+    """Raises ``ValueError`` when more than half of an utterance is in another set as well, under another id."""
+    by_path: dict[Path, list[tuple[int, int, str, str]]] = defaultdict(list)
+    for split in SPLITS:
+        for u in fold.utterances(split):
+            by_path[u.path].append((u.start_sample, u.start_sample + u.num_samples, split, u.id))
+    for path, parts in by_path.items():
+        earlier: list[tuple[int, int, str, str]] = []
+        for start, end, split, id in sorted(parts, key=lambda part: part[0]):
+            earlier = [part for part in earlier if part[1] > start]
+            for other_start, other_end, other_split, other_id in earlier:
+                both = min(end, other_end) - start
+                if split != other_split and 2 * both > min(end - start, other_end - other_start):
+                    raise ValueError(
+                        f"{path}: {other_id!r} in {other_split} and {id!r} in {split} are the same audio, or most of "
+                        f"one of them is: the sets of a fold must share none, so drop one of the two"
+                    )
+            earlier.append((start, end, split, id))
 
 
 def unseen(fold: Fold, split: str, target: Callable[[Utterance], str]) -> list[str]:

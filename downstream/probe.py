@@ -23,7 +23,7 @@ from . import config, load
 from .featurizer import Standardizer, WeightedSum
 from .outcomes import Outcome, score
 from .probe_settings import ProbeSettings
-from .splits import SPLITS, Fold
+from .splits import SPLITS, Fold, check_fold
 from .states import States
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def probe(
 ) -> ProbeResult:
     """Train and score one task on the stored hidden states of a frozen upstream.
 
-    The same seed gives the same result on the same machine. The global random state is left as it was.
+    The same seed gives the same result on the same CPU (on CUDA sums come in any order). The global
+    random state is left as it was.
 
     Args:
         task: a name of ``downstream.names()``.
@@ -115,13 +116,13 @@ def probe(
         progress: show a bar (in a terminal only).
 
     Raises:
-        ValueError: for an unknown task, a corpus that the task cannot use, a store that lacks utterances, or a loss
-            that is not finite.
+        ValueError: for an unknown task, a corpus that the task cannot use, folds that leak, a store that lacks
+            utterances, or a loss that is not finite.
     """
     start_s = time.perf_counter()
     settings = settings or ProbeSettings()
     module = load(task)
-    info, folds = module.INFO, module.folds(corpus, settings.subsets)
+    info, folds = module.INFO, [check_fold(fold, speakers=False) for fold in module.folds(corpus, settings.subsets)]
     states = States(store, folds, info.reads, settings.normalize, torch.device(device))
     results = []
     with tqdm(

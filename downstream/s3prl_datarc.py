@@ -124,8 +124,11 @@ def divided_lists(where: str, seed: int) -> dict[str, list[str]]:
         )
     lines = {}
     for split, path in files.items():
-        with path.open(encoding="utf-8-sig") as file:
-            lines[split] = [line.strip() for line in file]  # blank lines count in the shuffle
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                lines[split] = [line.strip() for line in file]  # blank lines count in the shuffle
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: lists are UTF-8 text, this one is not ({error.reason}): convert it") from error
     random.Random(seed).shuffle(lines["train"])
     num_train = int(len(lines["train"]) * 0.9)
     parts = {"train": lines["train"][:num_train], "dev": lines["train"][num_train:], "test": lines["test"]}

@@ -82,7 +82,7 @@ class TaskExpert(nn.Module):
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Batches ``([wav, ...], [labels, ...], [id, ...])`` of ``train``, ``dev`` or ``test``."""
-        return self.data.loader(split, self.label, epoch)
+        return self.data.loader(split, self.targets.label, epoch)
 
     def forward(
         self,

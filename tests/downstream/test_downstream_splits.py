@@ -9,11 +9,17 @@ import pytest
 from downstream_fixtures import corpus, utterances
 from s3prl_attention.downstream.splits import SPLITS, Fold, check_fold, label_folds, phone_folds, speaker_folds
 from s3prl_attention.downstream.task import NotApplicable
-from s3prl_attention.recipes.corpora import Corpus, load_corpus
+from s3prl_attention.recipes.corpora import Corpus, Utterance, load_corpus
 
 
 def ids(fold: Fold) -> dict[str, set[str]]:
     return {split: {u.id for u in fold.utterances(split)} for split in SPLITS}
+
+
+def renamed(utterance: Utterance, prefix: str) -> Utterance:
+    """Another recording of the same speaker."""
+    id = f"{prefix}-{utterance.id}"
+    return replace(utterance, id=id, path=Path(f"{id}.flac"))
 
 
 def assert_disjoint_and_tested_once(folds: list[Fold], everything: set[str]) -> None:
@@ -139,7 +145,7 @@ def test_speaker_task_says_what_it_needs(made, subsets: tuple[str, ...], message
 
 
 def test_a_speaker_in_two_subsets_is_named():
-    other = [replace(u, id=f"again-{u.id}") for u in utterances("test", ["b"])]
+    other = [renamed(u, "again") for u in utterances("test", ["b"])]
     made = corpus(utterances("train", ["a"]), utterances("dev", ["b"]), other)
     with pytest.raises(ValueError, match="speaker 'b' is in dev and in test"):
         phone_folds(made)
@@ -153,6 +159,29 @@ def test_a_fold_with_a_leak_or_an_empty_set_is_refused():
         check_fold(Fold(a, (), c, ""), speakers=True)
     with pytest.raises(ValueError, match="unknown split 'valid'"):
         Fold(a, b, c, "").utterances("valid")
+
+
+@pytest.mark.parametrize(("start", "leaks"), [(0, True), (1000, True), (2400, False), (4800, False)])
+def test_the_same_audio_under_two_ids_is_a_leak(start: int, leaks: bool):
+    heard, other, dev = utterances("x", ["a"], each=3)
+    heard = replace(heard, num_samples=4800)
+    again = replace(heard, id="again", start_sample=start)
+    after = replace(heard, id="after", start_sample=20_000)
+    fold = Fold((heard, after, other), (dev,), (again,), "")
+    if not leaks:
+        assert check_fold(fold, speakers=False) is fold
+        return
+    with pytest.raises(ValueError, match=r"a-9-0000.flac: 'a-9-0000' in train and 'again' in test are the same audio"):
+        check_fold(fold, speakers=False)
+
+
+def test_utterances_that_lack_phones_beside_others_are_told():
+    aligned, bare = utterances("x", ["a", "b", "c"], each=2), utterances("x", ["d"], each=3, aligned=False)
+    elsewhere = utterances("y", ["e"], aligned=False)
+    for times, what in ((True, "without phone alignments"), (False, "without phones")):
+        split = phone_folds(corpus(aligned, bare, elsewhere), times=times)[0].split
+        assert split.endswith(f"; 3 utterances {what} are left out")
+    assert "left out" not in phone_folds(corpus(aligned, elsewhere))[0].split
 
 
 def test_what_is_lacking_is_told_apart_from_what_was_asked_wrongly():
@@ -195,7 +224,7 @@ def test_an_utterance_of_silence_only_is_not_recognised():
 def assigned(*parts: tuple[str, list[str]], each: int = 5, shared: bool = False, **kw: Any) -> Corpus:
     """Utterances of the speakers of each split; several parts may name the same speaker."""
     made = [
-        replace(u, id=f"{split or 'none'}-{number}-{u.id}", split=split)
+        replace(renamed(u, f"{split or 'none'}-{number}"), split=split)
         for number, (split, speakers) in enumerate(parts)
         for u in utterances("all", speakers, each=each, **kw)
     ]
@@ -242,7 +271,7 @@ def test_an_assigned_speaker_in_two_sets_is_named_unless_the_corpus_allows_it():
 
 
 def test_own_subsets_may_share_speakers_where_the_corpus_allows_it():
-    again = [replace(u, id=f"again-{u.id}") for u in utterances("test", ["a"])]
+    again = [renamed(u, "again") for u in utterances("test", ["a"])]
     made = corpus(utterances("train", ["a"]), utterances("dev", ["b"]), again)
     with pytest.raises(ValueError, match="speaker 'a' is in train and in test"):
         phone_folds(made)
@@ -354,8 +383,16 @@ def test_labels_follow_the_subsets_where_all_three_have_some():
 
 @pytest.mark.parametrize(
     ("classes", "num_folds"),
-    [("xxyy", 4), ("xxxyyy", 6), ("xyxyxyxyxyxyxy", 7), ("xxxxyyyyzzzz", 7), ("xxxxxxxxxxyy", 7)]
-    + [("tuvwxyz" * 3, 6), ("mnopqrstuvwxyz" * 2, 6), ("uvwxyz" * 2, 4)],
+    [
+        ("xxyy", 4),
+        ("xxxyyy", 6),
+        ("xyxyxyxyxyxyxy", 7),
+        ("xxxxyyyyzzzz", 7),
+        ("xxxxxxxxxxyy", 7),
+        ("tuvwxyz" * 3, 6),
+        ("mnopqrstuvwxyz" * 2, 6),
+        ("uvwxyz" * 2, 4),
+    ],
 )
 def test_labelled_speakers_rotate_so_that_train_has_every_class(classes: str, num_folds: int):
     speakers = [f"s{n:02d}" for n in range(len(classes))]
