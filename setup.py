@@ -44,6 +44,7 @@ setup(
         "soundfile",
         "safetensors",
         "omegaconf>=2.3",
+        "scipy",  # scikit-learn needs it already
         "scikit-learn",
         "matplotlib",
         "jinja2",
@@ -52,7 +53,7 @@ setup(
     ],
     extras_require={
         "slurm": ["submitit"],
-        "synth": ["espeakng-loader", "scipy"],
+        "synth": ["espeakng-loader"],
         # a test builds a package without a network, some run s3prl's datasets, which import pandas undeclared, and
         # some look at leaderboard.html in Chromium, through selenium, where Chromium and its driver are installed
         "test": ["pytest", "pytest-xdist", "hypothesis", "setuptools>=71", "pandas", "selenium"],

@@ -26,8 +26,8 @@ DIFFERENCE = Column(
     f"diff to {BASELINE}",
     lambda r: _difference(r),
     "the score less that of the row named here, in percent points, on the same utterances and averaged over seeds, "
-    "with its 95 % interval (bootstrap over speakers, the same draws for all rows, one pair at a time); where lower is "
-    "better, below 0 is better",
+    "with its 95 % interval (bootstrap over speakers, wider where they are few, the same draws for all rows, one pair "
+    "at a time); where lower is better, below 0 is better",
     1,
     lambda r: 0.0 if r.difference is None and r.compared_to == r.label else _first(r.difference),
 )
@@ -42,8 +42,8 @@ COLUMNS = (
         "score % (95 %)",
         lambda r: _score(r),
         "the metric that the heading names, on the test split: accuracy is the share of right items, an error rate the "
-        "number of errors per item; with its 95 % interval (bootstrap over speakers: with few speakers it is too "
-        "narrow; an utterance that several seeds scored is one utterance)",
+        "number of errors per item; with its 95 % interval (bootstrap over speakers, wider where they are few, though "
+        "with fewer than five still too narrow; an utterance that several seeds scored is one utterance)",
         value=lambda r: r.score,
     ),
     Column(

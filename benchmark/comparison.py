@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .scored import Scored
-from .statistics import certainly_higher, cluster_sums, draw_clusters, paired_errors, paired_interval, rank_intervals
+from .statistics import (
+    certainly_higher,
+    cluster_sums,
+    detectable,
+    draw_clusters,
+    paired_errors,
+    paired_interval,
+    rank_intervals,
+)
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,13 @@ class Compared:
     Args:
         difference: its score less the baseline's, with the ends of the 95 % interval; None for the baseline itself,
             without one, and where only one speaker has items.
-        error: the standard error of that difference.
+        detectable: the smallest true difference to the baseline that this table would probably tell.
         ranks: the first and the last rank that it may have among the rows that were scored on the same utterances.
         note: why it could not be compared; empty when it could.
     """
 
     difference: tuple[float, float, float] | None = None
-    error: float | None = None
+    detectable: float | None = None
     ranks: tuple[int, int] | None = None
     note: str = ""
 
@@ -48,7 +56,7 @@ def compare(scored: Mapping[str, Scored], baseline: str | None, higher_is_better
     told = "it was scored on other utterances than " + ("the baseline" if baseline else "most rows")
     found = {label: Compared(note=f"no difference and no rank: {told}") for label in labels if label not in alike}
     points, totals = _sums([scored[label] for label in alike])
-    higher = certainly_higher(points, totals)
+    higher, limit = certainly_higher(points, totals)
     ranks = rank_intervals(higher if higher_is_better else higher.T)
     found |= {label: Compared(ranks=rank) for label, rank in zip(alike, ranks, strict=True)}
     if baseline is None or len(totals) < 2:
@@ -59,7 +67,8 @@ def compare(scored: Mapping[str, Scored], baseline: str | None, higher_is_better
         if label != baseline:
             low, high = paired_interval(points[number], points[place], totals, weights)
             difference = (float(scores[number] - scores[place]), low, high)
-            found[label] = Compared(difference, float(errors[number, place]), ranks[number])
+            smallest = detectable(float(errors[number, place]), limit, len(totals))
+            found[label] = Compared(difference, smallest, ranks[number])
     return found
 
 

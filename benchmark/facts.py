@@ -1,17 +1,17 @@
 """The lines below a table of the leaderboard: how to read it, what it was made of, and what is not as it should be."""
 
 import json
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from .columns import percent
 from .names import BASELINE, MEL
 from .row_times import sample_counts
 from .rows import Row
-from .statistics import FEWEST_CLUSTERS, detectable
+from .statistics import FEWEST_CLUSTERS
 
 SLOWED = 1.6  # undisturbed runs of 1,200 steps took 0.9 to 1.35 times as long as their steps in the timing lane
 FEWEST_STEPS = 300  # below which the first steps, which are slow, count too much
@@ -120,15 +120,15 @@ def join(values: Iterable[object]) -> str:
 
 def _smallest(scored: Sequence[Row]) -> list[str]:
     """How small a difference this test set could show; nothing where no row differs from the baseline."""
-    rows = [row for row in scored if row.difference_error]
+    rows = [row for row in scored if row.detectable and math.isfinite(row.detectable)]
     if not rows:
         return []
-    smallest = detectable(float(np.median([row.difference_error for row in rows])))
+    smallest = statistics.median(row.detectable or 0.0 for row in rows)
     speakers, items = join(row.num_speakers for row in rows), join(row.items for row in rows)
     return [
         f"The smallest difference to {rows[0].compared_to} that this test set could show: {percent(smallest)} percent "
-        f"points, with {speakers} speakers and {items} items: (z_0.975 + z_0.8) x the standard error of the paired "
-        f"difference, median of {len(rows)} rows that differ from it."
+        f"points, with {speakers} speakers and {items} items: what this table would tell four times in five, by the "
+        f"standard error of the paired difference; median of {len(rows)} rows that differ from it."
     ]
 
 

@@ -49,7 +49,7 @@ class Row:
     interval: tuple[float, float] | None = None  # 95 %, clustered by speaker
     compared_to: str | None = None  # the label of the row that differences are taken to
     difference: tuple[float, float, float] | None = None  # and its 95 % interval, paired and clustered by speaker
-    difference_error: float | None = None  # standard error
+    detectable: float | None = None  # the smallest true difference to it that the table would probably tell
     ranks: tuple[int, int] | None = None  # that the row may have; those of a table hold together at 95 %
     num_speakers: int | None = None  # with test items
     chance: float | None = None
@@ -262,7 +262,7 @@ def _compared(table: Sequence[Row]) -> list[Row]:
                 row,
                 compared_to=baseline and known[baseline].label,
                 difference=found.difference,
-                difference_error=found.error,
+                detectable=found.detectable,
                 ranks=found.ranks,
                 notes=(*row.notes, found.note) if found.note else row.notes,
             )

@@ -3,10 +3,11 @@
 Legend: N rows of a table, U utterances, C clusters (speakers), R resamples.
 """
 
+import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95  # of every interval, and of all ranks of a table together
 POWER = 0.8  # with which the smallest detectable difference would be detected
@@ -22,14 +23,15 @@ def clustered_interval(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Interval of the score ``sum(correct) / sum(total)`` by a percentile bootstrap that draws whole clusters.
+    """Interval of the score ``sum(correct) / sum(total)`` by a bootstrap that draws whole clusters: from percentiles
+    that `tails` puts further out where clusters are few.
 
     Utterances of one speaker share that speaker's difficulty, so speakers, not utterances, are drawn with replacement.
     One entry per utterance: ``correct`` of ``total`` items were right, spoken by ``cluster``. The order of entries and
     the names of clusters do not matter. Clusters without any item are left out: they cannot change the score.
 
     Returns ``(low, high)``, or None when fewer than two clusters have items: nothing is known about their spread then.
-    With few clusters the interval is too narrow (see the coverage test), so the number of speakers is shown beside it.
+    With two to four the interval is still too narrow: no resample leaves what these few have shown.
     """
     correct, total, cluster = np.asarray(correct, float), np.asarray(total, float), np.asarray(cluster)
     assert correct.shape == total.shape == cluster.shape, "one correct, total and cluster for each utterance"
@@ -42,8 +44,21 @@ def clustered_interval(
         return None
     sums = sums[np.lexsort(sums.T)]
     drawn = draw_clusters(len(sums), num_resamples, seed) @ sums  # (R, 2)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], tails(len(sums), level))
     return float(low), float(high)
+
+
+def tails(num_clusters: int, level: float) -> tuple[float, float]:
+    """The percentiles between which resamples of C clusters hold ``level``.
+
+    Plain ones, (1 - level) / 2 from the ends, make intervals that are too narrow by two factors, sqrt((C - 1) / C) and
+    the normal quantile over Student's; these are as much further out (the expanded percentile interval: Hesterberg
+    2015, The American Statistician 69(4)).
+    """
+    if num_clusters < 2:
+        return 0.0, 1.0  # they are the same
+    wide = stdtrit(num_clusters - 1, (1 + level) / 2) * math.sqrt(num_clusters / (num_clusters - 1))
+    return float(ndtr(-wide)), float(ndtr(wide))
 
 
 def cluster_sums(
@@ -65,7 +80,8 @@ def draw_clusters(num_clusters: int, num_resamples: int = NUM_RESAMPLES, seed: i
 def paired_interval(
     points: np.ndarray, other: np.ndarray, totals: np.ndarray, weights: np.ndarray, level: float = LEVEL
 ) -> tuple[float, float]:
-    """Percentile interval of the difference between two rows' scores on the same utterances.
+    """Interval of the difference between two rows' scores on the same utterances, from percentiles as `tails` puts
+    them.
 
     Args:
         points: (C,) what the row has collected (right items, or errors) from each cluster.
@@ -74,7 +90,7 @@ def paired_interval(
         weights: (R, C) from `draw_clusters`, the same for all rows of a table.
         level: that the interval shall hold.
     """
-    low, high = np.quantile(weights @ (points - other) / (weights @ totals), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(weights @ (points - other) / (weights @ totals), tails(weights.shape[1], level))
     return float(low), float(high)
 
 
@@ -93,8 +109,9 @@ def paired_errors(points: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 def certainly_higher(
     points: np.ndarray, totals: np.ndarray, num_flips: int = NUM_RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> np.ndarray:
-    """Which rows score certainly higher than which, all pairs at once: bool (N, N), [i, j] for i higher than j.
+) -> tuple[np.ndarray, float]:
+    """Which rows score certainly higher than which, all pairs at once: bool (N, N), [i, j] for i higher than j; and how
+    many standard errors a difference must exceed for that.
 
     With probability ``level`` not one pair is called wrongly: a difference counts when, divided by its standard error,
     it exceeds the ``level`` quantile of the largest such ratio of any pair (max-T; Mogstad, Romano, Shaikh and Wilhelm
@@ -123,8 +140,8 @@ def certainly_higher(
         flipped = _studentised(flips, differences, totals)
         largest = np.maximum(largest, np.abs(flipped).max(1))
         ratios[row, row + 1 :] = flipped[0]
-    limit = np.quantile(largest, level, method="inverted_cdf")
-    return (ratios - ratios.T) > limit * (1 + 1e-9)  # ties, whatever their last digits, are not above
+    limit = float(np.quantile(largest, level, method="inverted_cdf"))
+    return (ratios - ratios.T) > limit * (1 + 1e-9), limit  # ties, whatever their last digits, are not above
 
 
 def _sign_flips(num_clusters: int, num_flips: int, seed: int) -> np.ndarray:
@@ -158,10 +175,15 @@ def rank_intervals(better: np.ndarray) -> list[tuple[int, int]]:
     ]
 
 
-def detectable(error: float) -> float:
-    """The smallest true difference that a two-sided test at 1 - `LEVEL` finds with probability `POWER`, for a
-    difference with this standard error."""
-    return (NormalDist().inv_cdf((1 + LEVEL) / 2) + NormalDist().inv_cdf(POWER)) * error
+def detectable(error: float, limit: float, num_clusters: int) -> float:
+    """The smallest true difference that a table tells with probability `POWER`.
+
+    Args:
+        error: the standard error of the difference.
+        limit: how many of them `certainly_higher` asks for in this table.
+        num_clusters: C, from which the standard error is known.
+    """
+    return (limit + float(stdtrit(num_clusters - 1, POWER))) * error
 
 
 def ratio_spread(samples_s: Sequence[float], baseline_samples_s: Sequence[float]) -> tuple[float, float, float]:

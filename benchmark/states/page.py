@@ -153,7 +153,7 @@ def _notes(samples: Mapping[str, Sample], corpus: Corpus) -> list[str]:
         notes.append(f"Speakers are not shown: {corpus.name} has no two speakers with three utterances.")
     notes.append(
         "By chance: for shares, that of the class among the points that could be nearest; for silhouettes, that of "
-        "classes dealt out at random. Intervals resample speakers, and are too narrow where these are few."
+        "classes dealt out at random. Intervals resample speakers, and are too narrow where these are fewer than five."
     )
     return notes
 

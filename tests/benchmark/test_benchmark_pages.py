@@ -207,10 +207,10 @@ def test_a_task_that_nobody_could_do_is_told_without_an_empty_table(tmp_path: Pa
 def test_the_smallest_difference_that_the_test_set_could_show_is_told(tmp_path: Path):
     fill(tmp_path)
     rows = read(tmp_path)
-    errors = sorted(row.difference_error for row in rows if row.difference_error)
-    assert len(errors) == 3
+    smallest = sorted(row.detectable for row in rows if row.detectable)
+    assert len(smallest) == 3
     told = (
-        f"The smallest difference to self_attention that this test set could show: {280.1585 * errors[1]:.1f} percent "
+        f"The smallest difference to self_attention that this test set could show: {100 * smallest[1]:.1f} percent "
         "points, with 40 speakers and 200 items"
     )
     for text in (markdown(rows), terminal(rows, 400)):
