@@ -1,6 +1,8 @@
 """Result files: one JSON file a cell with a csv of per-utterance outcomes beside it, written whole or not at all."""
 
+import contextlib
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -33,7 +35,8 @@ class NoCell(ValueError):
 def write_cell(path: Path, cell: Mapping) -> None:
     """Write ``cell`` as JSON to ``path``, atomically. AssertionError when it does not follow the schema; keys that
     start with ``_`` (what `read_cells` adds) are left out. NaN and infinity are refused: JSON has neither. Checksums of
-    the cell and of the csv that is beside it by now are added."""
+    the cell and of the csv that is beside it by now are added. What earlier code or data could not make of the same
+    cell, with the same configuration, is removed once it is made."""
     kept = {key: value for key, value in cell.items() if not key.startswith("_") and key != SUMS}
     try:
         plain: dict[str, Any] = json.loads(json.dumps(kept, allow_nan=False))
@@ -45,6 +48,16 @@ def write_cell(path: Path, cell: Mapping) -> None:
     plain[SUMS]["cell"] = _cell_sha256(plain)
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     write_atomically(path, (text + "\n").encode())
+    if plain["status"] == "ok":
+        _remove_cured(path, plain)
+
+
+def _remove_cured(path: Path, made: Mapping) -> None:
+    for other in path.parent.glob(f"{glob.escape(path.stem.rpartition('--')[0])}--*.json"):
+        with contextlib.suppress(ValueError):  # what cannot be read is told when the results are
+            cell = read_cell(other)
+            if cell["status"] != "ok" and (cell["cell"], cell["config"]) == (made["cell"], made["config"]):
+                other.unlink(missing_ok=True)
 
 
 def write_utterances(path: Path, outcomes: Iterable[Mapping]) -> None:

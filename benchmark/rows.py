@@ -15,7 +15,8 @@ from .statistics import clustered_interval
 PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
 OWN_SECTIONS = frozenset({"attention", "checkpoint"})  # of the configuration, in which rows of a table may differ
 TASK_CODE = "task.source_hash"
-PLACES = frozenset({"data.root", "data.alignments", "seed", "upstream"})  # what a fingerprint, or the row, stands for
+# what a fingerprint, or the row, stands for
+PLACES = frozenset({"data.root", "data.alignments", "data.split_lists", "seed", "upstream"})
 
 Group = list[dict]  # the cells of a row: one for each pair of seeds
 

@@ -61,7 +61,8 @@ def test_a_score_that_moves_without_a_cause_is_not_noise():
 
 
 def test_the_place_of_the_data_is_no_difference():
-    a, b = (make_cell(config__data={"corpus": "librispeech", "root": root}) for root in ("/a", "/b"))
+    places = ({key: f"{root}/{key}" for key in ("root", "alignments", "split_lists")} for root in ("/a", "/b"))
+    a, b = (make_cell(config__data={"corpus": "librispeech", **place}) for place in places)
     assert not any(causes(a, b).values())
 
 

@@ -64,6 +64,20 @@ def test_an_inconsistent_cell_is_refused(tmp_path: Path, key: str, value: object
         result_files.write_cell(tmp_path / "c.json", make_cell(**{key: value}))
 
 
+def test_a_failure_is_removed_when_its_cell_is_made_by_other_code(tmp_path: Path):
+    config = make_cell()["config"]
+    broken = save(tmp_path, {**failed(), "config": config}, digest="d1")
+    other_seed = save(tmp_path, {**failed(cell__seed=1), "config": config}, digest="d1")
+    other_settings = save(tmp_path, failed(), digest="d3")
+    damaged = broken.with_stem(f"{broken.stem}9")
+    damaged.write_text("{")
+    made = save(tmp_path, make_cell(), digest="d2")
+    left = set(tmp_path.rglob("*.json"))
+    assert left == {made, other_seed, other_settings, damaged}
+    save(tmp_path, {**failed(), "config": config}, digest="d4")
+    assert made in set(tmp_path.rglob("*.json")), "a finished cell stays"
+
+
 def test_a_failed_cell_needs_a_reason(tmp_path: Path):
     with pytest.raises(AssertionError, match="reason"):
         result_files.write_cell(tmp_path / "c.json", failed(""))

@@ -196,6 +196,7 @@ def test_rows_are_ranked_together_only_under_equal_settings(tmp_path: Path, key:
         ("environment__python", "3.11.2"),
         ("config__attention", {"init": "raw"}),
         ("config__data", {"corpus": "synthetic", "root": "/elsewhere", "seed": 0}),
+        ("config__data", {"corpus": "synthetic", "root": None, "seed": 0, "split_lists": "/lists"}),
         ("environment__git_commit", "fedcba9876543210"),
         ("upstream__parameters", 5),
     ],
