@@ -147,6 +147,21 @@ def test_hashes_are_made_in_float32_under_autocast(queries):
     assert set(cast.unique().tolist()) == {-1.0, 1.0}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mode", ["exact", "bucketed"])
+def test_autocast_changes_no_choice(mode, dtype, queries):
+    attention, kernel = build("xbox", mode=mode), {"exact": exact, "bucketed": bucketed}[mode]
+    hashes, at = attention.hashes(queries, None), torch.arange(FRAMES)
+    near = 0.1 * queries  # so that no weight is rounded to zero
+    numbers = torch.eye(FRAMES, 19 * HEAD_DIM).expand(1, HEADS, -1, -1).split(HEAD_DIM, dim=-1)
+    with torch.autocast("cpu", dtype=dtype):
+        maps = torch.cat([kernel(near, part, None, *hashes, 32, 0.0) for part in numbers], dim=-1)
+        plain = attention.rule(queries[0], at, FRAMES)
+    want = attention.rule(queries[0], at, FRAMES)
+    assert torch.equal(maps[0, :, :, :FRAMES] > 0, want)
+    assert torch.equal(plain, want)
+
+
 def test_memory_of_the_bucketed_mode_holds_no_square():
     attention = build("xbox", mode="bucketed")
     assert largest_result(attention, torch.randn(1, 2048, HEADS * HEAD_DIM), None) < HEADS * 2048**2 / 4

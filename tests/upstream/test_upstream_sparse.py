@@ -142,6 +142,19 @@ def test_padding_moves_no_centroid():
     assert torch.allclose(*moved)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_neither_clusters_nor_centroids(dtype):
+    unit = torch.nn.functional.normalize(torch.randn(2, 4, 100, 8), dim=-1).requires_grad_()
+    results = []
+    for enabled in (False, True):
+        attention = build("routing", decay=0.5).train()
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            members, _ = attention._route(unit, None)
+        results.append((members, attention.centroids))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

@@ -18,8 +18,7 @@ def signs(x: Tensor, directions: Tensor) -> Tensor:
 
     A positive scale of a row cannot change its signs. Always computed in float32, under autocast too.
     """
-    with torch.autocast(x.device.type, enabled=False):
-        projected = x.float() @ directions.float()
+    projected = product(x.float(), directions.float())
     return torch.ones_like(projected).copysign_(projected)
 
 
@@ -27,4 +26,10 @@ def codes(signs: Tensor) -> Tensor:
     """The first bits (at most 24) of hashes (B, H, n, bits) as one number each, (B, H, n) int64."""
     bits = (signs[..., :24] > 0).float()
     powers = 2.0 ** torch.arange(bits.shape[-1], device=bits.device)[:, None]
-    return (bits @ powers).squeeze(-1).long()  # exact: float32 holds 24 bits
+    return product(bits, powers).squeeze(-1).long()  # exact: float32 holds 24 bits
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in their own precision, under autocast too: half precision would round a rank, and end at 65,504."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
