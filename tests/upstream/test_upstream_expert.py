@@ -1,5 +1,6 @@
 """The s3prl expert: windows for long input, its options and where they come from, and the log-Mel row."""
 
+import io
 import math
 
 import pytest
@@ -130,6 +131,17 @@ def test_the_sizes_asked_for_are_those_that_are_built():
 def test_it_builds_without_arguments(name):
     expert = load(name)
     assert len(expert([wave(1000)])["hidden_states"]) == 4
+
+
+@pytest.mark.parametrize("name", [*names(), "mel"])
+@torch.no_grad()
+def test_a_whole_expert_can_be_pickled(name):
+    expert = load(name, **(SIZES if name != "mel" else {})).eval()
+    file = io.BytesIO()
+    torch.save(expert, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert torch.equal(again([wave(4000)])["last_hidden_state"], expert([wave(4000)])["last_hidden_state"])
 
 
 @pytest.mark.parametrize(
