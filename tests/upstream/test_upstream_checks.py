@@ -111,6 +111,12 @@ class ForgetsTheRoot(Wrapped):
         return out if keep is None else out.masked_fill(~keep[..., None], 0.0)
 
 
+class CountsInHalf(Wrapped):
+    def forward(self, x, keep):
+        places = torch.arange(x.shape[1], dtype=x.dtype)  # bfloat16 has only even numbers beyond 256
+        return self.inner(x, keep) * places.diff(prepend=places[:1] - 1)[:, None]
+
+
 class UnnormalisedMaps(Wrapped):
     def weights(self, x, keep):
         return 2 * self.inner.weights(x, keep)
@@ -162,6 +168,7 @@ MUTANTS = [
     ("seeding", {"attention": SeedlessStart}),
     ("modes", {"attention": StaleCache}),
     ("reference", {"attention": ForgetsTheRoot}),
+    ("reference", {"attention": CountsInHalf}),
     ("maps", {"attention": UnnormalisedMaps}),
     ("maps", {"info": dataclasses.replace(sound.INFO, input_dependent=False)}),
     ("cost", {"info": dataclasses.replace(sound.INFO, macs=lambda n, d, h: 4 * n * d * d + n * n * d)}),
