@@ -227,13 +227,24 @@ def test_a_query_whose_weight_lies_on_padding_is_exact(gap, quotient):
         attention.logits[:, :13, 13:] += gap
     x = torch.randn(3, 20, DIM)
     values = attention.value(x).unflatten(-1, (HEADS, -1))
-    assert (mix(attention.softmax(20), values, keep, torch.nn.Identity()) is not None) == quotient, (
-        "the case must take the path it is for"
-    )
+    _, lost = mix(attention.softmax(20), values, keep, torch.nn.Identity())
+    assert (lost is None) == quotient, "the case must take the path it is for"
     compare_with_reference(attention, x, keep)
     alone = attention(x[1:2, :13], None)
     torch.testing.assert_close(attention(x, keep)[1, :13], alone[0], atol=1e-5, rtol=1e-5)
     assert not attention(x, keep)[2].any()
+
+
+@torch.no_grad()
+def test_in_fp16_a_short_utterance_does_not_slow_its_batch_mates():
+    torch.manual_seed(0)
+    attention, keep, x = core(20).eval(), mask(20, 2, 13, 19), torch.randn(4, 20, DIM)
+    attention.logits[:, :2, 2:] += 8
+    want = attend_input_independent(attention, x, keep)
+    with Watch() as watch, torch.autocast("cpu", dtype=torch.float16):
+        got = attention(x, keep)
+    assert watch.num_softmaxes == 2, "one for all, and one for the utterance of two frames"
+    torch.testing.assert_close(got.float(), want, atol=5e-3, rtol=0)
 
 
 def compare_with_reference(attention, x, keep, tolerance=1e-5):
