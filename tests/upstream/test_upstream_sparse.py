@@ -111,6 +111,14 @@ def test_random_keys_come_from_their_seed_alone():
     assert not torch.equal(one, other)
 
 
+def test_random_keys_are_drawn_once_for_each_length_of_a_batch():
+    attention, keep = build("random_keys", draw_seed=77), torch.arange(40) < torch.arange(20, 41)[:, None]
+    for _ in range(2):  # as two layers do
+        before = others.cache_info().misses
+        attention(torch.randn(21, 40, 32), keep)
+    assert others.cache_info().misses == before
+
+
 def test_centroids_move_in_training_towards_their_frames():
     attention = build("routing", decay=0.5)
     x = torch.randn(3, 100, 32)
