@@ -139,6 +139,15 @@ def test_directions_come_from_the_seed_and_the_checkpoint(tmp_path):
     assert torch.equal(again.encoder.layers[0].attention.directions, hashes[0]), "the checkpoint does not hold them"
 
 
+def test_directions_are_drawn_on_the_cpu_but_for_shapes_alone():
+    drawn = torch.randn(HEADS, HEAD_DIM, 64, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(directions(HEADS, HEAD_DIM, 64, 3), drawn)
+    with torch.device("cpu"):
+        assert torch.equal(directions(HEADS, HEAD_DIM, 64, 3), drawn)
+    with torch.device("meta"):
+        assert directions(HEADS, HEAD_DIM, 64, 3).is_meta, "a checkpoint's sizes are checked before there is memory"
+
+
 def test_hashes_are_made_in_float32_under_autocast(queries):
     drawn = directions(HEADS, HEAD_DIM, 64, 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -111,6 +111,12 @@ def test_random_keys_come_from_their_seed_alone():
     assert not torch.equal(one, other)
 
 
+def test_random_keys_are_drawn_on_the_cpu_whatever_the_default_device():
+    want = others.__wrapped__(4, 50, 31, 0)
+    with torch.device("meta"):
+        assert torch.equal(others.__wrapped__(4, 50, 31, 0), want)
+
+
 def test_random_keys_are_drawn_once_for_each_length_of_a_batch():
     attention, keep = build("random_keys", draw_seed=77), torch.arange(40) < torch.arange(20, 41)[:, None]
     for _ in range(2):  # as two layers do

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from ..contract import AttentionInfo
-from ..kernels.hashing import product
+from ..kernels.hashing import product, seeded_normal
 from ..kernels.heads import flat_rows, take_frames
 from ..kernels.shared_qk import SharedQueryKey, projection_macs
 
@@ -63,9 +63,8 @@ class Attention(nn.Module):
         Options(num_clusters=num_clusters, decay=decay, centroid_seed=centroid_seed)  # refuses what is out of range
         self.decay, self.dropout = decay, dropout
         self.shared = SharedQueryKey(hidden_dim=hidden_dim, num_heads=num_heads)
-        generator = torch.Generator().manual_seed(centroid_seed)
-        shape = (num_heads, num_clusters or isqrt(max_frames), hidden_dim // num_heads)
-        self.register_buffer("centroids", normalize(torch.randn(shape, generator=generator), dim=-1))
+        drawn = seeded_normal(num_heads, num_clusters or isqrt(max_frames), hidden_dim // num_heads, seed=centroid_seed)
+        self.register_buffer("centroids", normalize(drawn, dim=-1))
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D)."""
