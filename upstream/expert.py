@@ -142,10 +142,12 @@ class UpstreamExpert(UpstreamBase):
         return out
 
     def save(self, folder: Path, lineage: dict[str, Any] | None = None, head: nn.Module | None = None) -> None:
-        """Write a checkpoint that ``load(name, ckpt=folder)`` restores; ``lineage`` tells how it came about."""
+        """Write a checkpoint that ``load(name, ckpt=folder)`` restores, in float32 whatever the expert was cast to;
+        ``lineage`` tells how it came about."""
         tensors = dict(self.state_dict())
         if head is not None:
             tensors |= {f"head.{key}": value for key, value in head.state_dict().items()}
+        tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
         config = {"upstream": self.name, "options": {**asdict(self.options), **asdict(self.own_options)}}
         save_checkpoint(folder, tensors, {**config, "lineage": lineage or {}})
 

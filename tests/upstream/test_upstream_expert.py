@@ -199,6 +199,16 @@ def test_a_file_of_options_that_cannot_be_used_is_told(tmp_path, text, message):
         load("fixed_init", model_config=tmp_path / "model.yaml")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("name", "sizes"), [("xbox", SIZES), ("mel", {})])
+@torch.no_grad()
+def test_an_expert_of_another_precision_leaves_a_checkpoint_that_can_be_loaded(name, sizes, dtype, tmp_path):
+    expert = load(name, **sizes).eval().to(dtype)
+    expert.save(tmp_path / "checkpoint")
+    again = load(name, ckpt=tmp_path / "checkpoint").eval()
+    assert torch.equal(again.to(dtype)([wave(4000)])["last_hidden_state"], expert([wave(4000)])["last_hidden_state"])
+
+
 def test_options_may_repeat_the_checkpoint_and_not_contradict_it(saved):
     again = load("synthesizer_random", ckpt=str(saved), hidden_dim=16, num_heads=8, long_input="windows")
     assert again.options.max_frames == 10
