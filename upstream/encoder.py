@@ -39,7 +39,7 @@ class EncoderOptions:
             N(0, 0.02), as in Mockingjay; ``mixed`` the first for the input layer, the second elsewhere.
         positions: the order of the sinusoid's dimensions: ``halves``, sines before cosines; ``interleaved``, by turns,
             as in s3prl.
-        norm_eps: what every LayerNorm adds to the variance.
+        norm_eps: what every LayerNorm of the encoder adds to the variance.
     """
 
     hidden_dim: int = 64
