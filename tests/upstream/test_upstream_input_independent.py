@@ -214,6 +214,27 @@ def test_a_module_built_in_inference_mode_sees_that_its_weights_change():
         torch.testing.assert_close(attention(x, None), attend_input_independent(attention, x, None))
 
 
+class Interrupted(InputIndependentAttention):
+    """One that another thread asks for another length whenever it has kept a softmax, or is about to compute one."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "_kept" and value is not None and value[0][0] != 7:
+            self.softmax(7)
+
+    def _logits(self, num_frames):
+        self._shared = None  # the other thread's forward has ended
+        return super()._logits(num_frames)
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_threads_that_encode_other_lengths_do_not_meet(mode):
+    attention = Interrupted(torch.randn(HEADS, FRAMES, FRAMES), hidden_dim=DIM, dropout=0.0).train(mode)
+    with torch.set_grad_enabled(mode), attention.one_forward():
+        got = attention.softmax(20)
+    torch.testing.assert_close(got, attention.logits[:, :20, :20].softmax(-1))
+
+
 # --- exact with padding
 
 

@@ -59,20 +59,25 @@ class InputIndependentAttention(nn.Module):
         return masked_softmax(logits, keep)
 
     def softmax(self, num_frames: int) -> Tensor:
-        """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows."""
+        """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows.
+
+        A write through ``.data`` goes unseen: call ``.train()`` or ``.eval()`` after it. In evaluation threads may share
+        the module.
+        """
+        kept, shared = self._kept, self._shared  # another thread may set them at any moment
         trained = self.logits.requires_grad and (self.training or torch.is_grad_enabled())
         if trained or self.logits.is_inference():  # the latter has no version to watch
-            if self._shared is None:
+            if shared is None:
                 return self._logits(num_frames).softmax(-1)
-            if num_frames not in self._shared:
-                self._shared[num_frames] = self._logits(num_frames).softmax(-1)
-            return self._shared[num_frames]
+            if num_frames not in shared:
+                shared[num_frames] = self._logits(num_frames).softmax(-1)
+            return shared[num_frames]
         key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = None  # the old one goes before the new one comes
+        if kept is None or kept[0] != key:
+            self._kept = kept = None  # the old one goes before the new one comes
             with torch.inference_mode(False), torch.no_grad():  # one made in inference mode could not serve a backward
-                self._kept = (key, self._logits(num_frames).softmax(-1))
-        return self._kept[1]
+                self._kept = kept = (key, self._logits(num_frames).softmax(-1))
+        return kept[1]
 
     @contextmanager
     def one_forward(self) -> Iterator[None]:
