@@ -61,8 +61,8 @@ class InputIndependentAttention(nn.Module):
     def softmax(self, num_frames: int) -> Tensor:
         """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows.
 
-        A write through ``.data`` goes unseen: call ``.train()`` or ``.eval()`` after it. In evaluation threads may share
-        the module.
+        A write through ``.data`` goes unseen: call ``.train()`` or ``.eval()`` after it. In evaluation, threads may
+        share the module.
         """
         kept, shared = self._kept, self._shared  # another thread may set them at any moment
         trained = self.logits.requires_grad and (self.training or torch.is_grad_enabled())
