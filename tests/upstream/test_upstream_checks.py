@@ -186,6 +186,14 @@ def test_mutant_is_told_which_rule_it_breaks(check, broken, tmp_path, monkeypatc
         check_upstream("mutant")
 
 
+def test_the_random_states_are_left_alone(monkeypatch):
+    seeded, before = [], torch.get_rng_state()
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)  # what torch.manual_seed calls
+    run_checks("no_attention")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded
+
+
 def test_every_check_has_a_mutant():
     assert {check for check, _ in MUTANTS} == set(CHECKS)
 
