@@ -39,7 +39,7 @@ class EncoderOptions:
             N(0, 0.02), as in Mockingjay; ``mixed`` the first for the input layer, the second elsewhere.
         positions: the order of the sinusoid's dimensions: ``halves``, sines before cosines; ``interleaved``, by turns,
             as in s3prl.
-        norm_eps: what every LayerNorm adds to the variance.
+        norm_eps: what every LayerNorm of the encoder adds to the variance.
     """
 
     hidden_dim: int = 64
@@ -154,10 +154,10 @@ class Encoder(nn.Module):
         if keep is not None and bool(keep.all()):
             keep = None
         num_frames = frames.shape[1]
-        if num_frames > len(self.positions):
-            device, dtype = self.positions.device, self.positions.dtype
-            self.positions = sinusoid(num_frames, self.positions.shape[1], self.order).to(device, dtype)
-        x = self.dropout(self.input_norm(self.input(frames) + self.positions[:num_frames]))
+        positions = self.positions  # another thread may set it at any moment
+        if num_frames > len(positions):
+            positions = self.positions = sinusoid(num_frames, positions.shape[1], self.order).to(positions)
+        x = self.dropout(self.input_norm(self.input(frames) + positions[:num_frames]))
         states = [x]
         with ExitStack() as contexts:
             contexts.enter_context(fast_linear())

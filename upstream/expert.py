@@ -62,22 +62,26 @@ class UpstreamExpert(UpstreamBase):
             options = agreed(name, ckpt, config, options)
         self.name = name
         self.long_input = long_input
-        self.entry = entry(name)
         try:
             self.options, self.own_options = split_options(name, options)
         except ValueError as error:
             raise ValueError(f"{ckpt}: {error}" if ckpt is not None else str(error)) from None
         if tensors is not None:
             check_shape(tensors, "log_mel.mean", (self.options.num_mels,), str(ckpt))
-            check_sizes(self.entry, self.options, asdict(self.own_options), tensors, str(ckpt))
+            check_sizes(entry(name), self.options, asdict(self.own_options), tensors, str(ckpt))
         self.frame_repeat = self.options.stack
         self.log_mel = LogMel(num_mels=self.options.num_mels)
-        self.encoder = build_encoder(self.entry, self.options, asdict(self.own_options))
+        self.encoder = build_encoder(entry(name), self.options, asdict(self.own_options))
         if tensors is None:
             self._start_from_maps()
         else:
             own = {key: value for key, value in tensors.items() if not key.startswith("head.")}
             restore(self, own, Path(ckpt or ""))
+
+    @property
+    def entry(self) -> Entry:
+        """The attention's folder; looked up, not kept, because functions in it cannot be pickled."""
+        return entry(self.name)
 
     def _start_from_maps(self) -> None:
         """Hand each layer its maps from the file that the option ``maps`` names, where there is one."""
@@ -138,10 +142,12 @@ class UpstreamExpert(UpstreamBase):
         return out
 
     def save(self, folder: Path, lineage: dict[str, Any] | None = None, head: nn.Module | None = None) -> None:
-        """Write a checkpoint that ``load(name, ckpt=folder)`` restores; ``lineage`` tells how it came about."""
+        """Write a checkpoint that ``load(name, ckpt=folder)`` restores, in float32 whatever the expert was cast to;
+        ``lineage`` tells how it came about."""
         tensors = dict(self.state_dict())
         if head is not None:
             tensors |= {f"head.{key}": value for key, value in head.state_dict().items()}
+        tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
         config = {"upstream": self.name, "options": {**asdict(self.options), **asdict(self.own_options)}}
         save_checkpoint(folder, tensors, {**config, "lineage": lineage or {}})
 

@@ -81,7 +81,8 @@ class LogMel(nn.Module):
         padded = nn.functional.pad(wave, (left, right))
         windows = padded.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self.window.to(precise)  # (T, 400)
         spectrum = torch.fft.rfft(windows, n=FFT_SAMPLES)  # (T, 257)
-        energies = (spectrum.real.square() + spectrum.imag.square()) @ self.banks.to(precise)  # (T, F)
+        with torch.autocast(wave.device.type, enabled=False):  # half precision holds neither FLOOR nor loud bands
+            energies = (spectrum.real.square() + spectrum.imag.square()) @ self.banks.to(precise)  # (T, F)
         return energies.clamp_min(FLOOR).log()
 
     @torch.no_grad()

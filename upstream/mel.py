@@ -53,5 +53,6 @@ class MelExpert(UpstreamBase):
         return {"hidden_states": [batch], "last_hidden_state": batch}
 
     def save(self, folder: Path) -> None:
-        """Write the corpus statistics as a checkpoint."""
-        save_checkpoint(folder, dict(self.state_dict()), {"upstream": self.name, "num_mels": self.log_mel.num_mels})
+        """Write the corpus statistics as a checkpoint, in float32."""
+        tensors = {key: value.float() for key, value in self.state_dict().items()}
+        save_checkpoint(folder, tensors, {"upstream": self.name, "num_mels": self.log_mel.num_mels})

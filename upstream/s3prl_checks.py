@@ -63,7 +63,7 @@ def run_s3prl_checks(name: str) -> dict[str, str]:
         name: an upstream of ours, which is built small, or any name in ``s3prl.hub``; ``s3prl:NAME`` or
             ``s3prl:NAME:CKPT`` is s3prl's own.
 
-    The global random states are left as they were.
+    The global random states of Python and of the CPU are left as they were; S3PRLUpstream seeds other devices, if any.
 
     Raises:
         ValueError: for an unknown name, with the nearest ones.
@@ -77,7 +77,7 @@ def run_s3prl_checks(name: str) -> dict[str, str]:
                 for check, run in CHECKS.items()
             }
     finally:
-        random.setstate(state)  # S3PRLUpstream seeds both
+        random.setstate(state)  # S3PRLUpstream seeds it too
 
 
 def _cases(name: str) -> dict[str, Case]:

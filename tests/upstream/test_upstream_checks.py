@@ -111,6 +111,12 @@ class ForgetsTheRoot(Wrapped):
         return out if keep is None else out.masked_fill(~keep[..., None], 0.0)
 
 
+class CountsInHalf(Wrapped):
+    def forward(self, x, keep):
+        places = torch.arange(x.shape[1], dtype=x.dtype)  # bfloat16 has only even numbers beyond 256
+        return self.inner(x, keep) * places.diff(prepend=places[:1] - 1)[:, None]
+
+
 class UnnormalisedMaps(Wrapped):
     def weights(self, x, keep):
         return 2 * self.inner.weights(x, keep)
@@ -162,6 +168,7 @@ MUTANTS = [
     ("seeding", {"attention": SeedlessStart}),
     ("modes", {"attention": StaleCache}),
     ("reference", {"attention": ForgetsTheRoot}),
+    ("reference", {"attention": CountsInHalf}),
     ("maps", {"attention": UnnormalisedMaps}),
     ("maps", {"info": dataclasses.replace(sound.INFO, input_dependent=False)}),
     ("cost", {"info": dataclasses.replace(sound.INFO, macs=lambda n, d, h: 4 * n * d * d + n * n * d)}),
@@ -177,6 +184,14 @@ def test_mutant_is_told_which_rule_it_breaks(check, broken, tmp_path, monkeypatc
     assert run_checks("mutant")[check], f"the check {check} let its mutant pass"
     with pytest.raises(AssertionError, match=f"(?m)^{check}: "):
         check_upstream("mutant")
+
+
+def test_the_random_states_are_left_alone(monkeypatch):
+    seeded, before = [], torch.get_rng_state()
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeded.append)  # what torch.manual_seed calls
+    run_checks("no_attention")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded
 
 
 def test_every_check_has_a_mutant():

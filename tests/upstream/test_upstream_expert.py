@@ -1,5 +1,6 @@
 """The s3prl expert: windows for long input, its options and where they come from, and the log-Mel row."""
 
+import io
 import math
 
 import pytest
@@ -132,6 +133,17 @@ def test_it_builds_without_arguments(name):
     assert len(expert([wave(1000)])["hidden_states"]) == 4
 
 
+@pytest.mark.parametrize("name", [*names(), "mel"])
+@torch.no_grad()
+def test_a_whole_expert_can_be_pickled(name):
+    expert = load(name, **(SIZES if name != "mel" else {})).eval()
+    file = io.BytesIO()
+    torch.save(expert, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert torch.equal(again([wave(4000)])["last_hidden_state"], expert([wave(4000)])["last_hidden_state"])
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -185,6 +197,16 @@ def test_a_file_of_options_that_cannot_be_used_is_told(tmp_path, text, message):
         (tmp_path / "model.yaml").write_text(text)
     with pytest.raises(ValueError, match=message):
         load("fixed_init", model_config=tmp_path / "model.yaml")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize(("name", "sizes"), [("xbox", SIZES), ("mel", {})])
+@torch.no_grad()
+def test_an_expert_of_another_precision_leaves_a_checkpoint_that_can_be_loaded(name, sizes, dtype, tmp_path):
+    expert = load(name, **sizes).eval().to(dtype)
+    expert.save(tmp_path / "checkpoint")
+    again = load(name, ckpt=tmp_path / "checkpoint").eval()
+    assert torch.equal(again.to(dtype)([wave(4000)])["last_hidden_state"], expert([wave(4000)])["last_hidden_state"])
 
 
 def test_options_may_repeat_the_checkpoint_and_not_contradict_it(saved):

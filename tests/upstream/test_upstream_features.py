@@ -95,6 +95,14 @@ def test_silence_is_the_floor():
     torch.testing.assert_close(LogMel().raw(torch.zeros(500)), torch.full((4, 80), math.log(FLOOR)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wave", [torch.zeros(800), torch.ones(800), torch.sin(torch.arange(8000.0))])
+def test_autocast_changes_no_frame(wave, dtype):
+    with torch.autocast("cpu", dtype=dtype):
+        cast = LogMel()(wave)
+    assert torch.equal(cast, LogMel()(wave))
+
+
 def test_silence_within_a_recording_is_the_floor():
     wave = torch.cat([torch.randn(1600), torch.zeros(1600)])
     torch.testing.assert_close(LogMel().raw(wave)[12:], torch.full((8, 80), math.log(FLOOR)))

@@ -214,6 +214,27 @@ def test_a_module_built_in_inference_mode_sees_that_its_weights_change():
         torch.testing.assert_close(attention(x, None), attend_input_independent(attention, x, None))
 
 
+class Interrupted(InputIndependentAttention):
+    """One that another thread asks for another length whenever it has kept a softmax, or is about to compute one."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "_kept" and value is not None and value[0][0] != 7:
+            self.softmax(7)
+
+    def _logits(self, num_frames):
+        self._shared = None  # the other thread's forward has ended
+        return super()._logits(num_frames)
+
+
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_threads_that_encode_other_lengths_do_not_meet(mode):
+    attention = Interrupted(torch.randn(HEADS, FRAMES, FRAMES), hidden_dim=DIM, dropout=0.0).train(mode)
+    with torch.set_grad_enabled(mode), attention.one_forward():
+        got = attention.softmax(20)
+    torch.testing.assert_close(got, attention.logits[:, :20, :20].softmax(-1))
+
+
 # --- exact with padding
 
 
@@ -227,13 +248,24 @@ def test_a_query_whose_weight_lies_on_padding_is_exact(gap, quotient):
         attention.logits[:, :13, 13:] += gap
     x = torch.randn(3, 20, DIM)
     values = attention.value(x).unflatten(-1, (HEADS, -1))
-    assert (mix(attention.softmax(20), values, keep, torch.nn.Identity()) is not None) == quotient, (
-        "the case must take the path it is for"
-    )
+    _, lost = mix(attention.softmax(20), values, keep, torch.nn.Identity())
+    assert (lost is None) == quotient, "the case must take the path it is for"
     compare_with_reference(attention, x, keep)
     alone = attention(x[1:2, :13], None)
     torch.testing.assert_close(attention(x, keep)[1, :13], alone[0], atol=1e-5, rtol=1e-5)
     assert not attention(x, keep)[2].any()
+
+
+@torch.no_grad()
+def test_in_fp16_a_short_utterance_does_not_slow_its_batch_mates():
+    torch.manual_seed(0)
+    attention, keep, x = core(20).eval(), mask(20, 2, 13, 19), torch.randn(4, 20, DIM)
+    attention.logits[:, :2, 2:] += 8
+    want = attend_input_independent(attention, x, keep)
+    with Watch() as watch, torch.autocast("cpu", dtype=torch.float16):
+        got = attention(x, keep)
+    assert watch.num_softmaxes == 2, "one for all, and one for the utterance of two frames"
+    torch.testing.assert_close(got.float(), want, atol=5e-3, rtol=0)
 
 
 def compare_with_reference(attention, x, keep, tolerance=1e-5):

@@ -139,12 +139,36 @@ def test_directions_come_from_the_seed_and_the_checkpoint(tmp_path):
     assert torch.equal(again.encoder.layers[0].attention.directions, hashes[0]), "the checkpoint does not hold them"
 
 
+def test_directions_are_drawn_on_the_cpu_but_for_shapes_alone():
+    drawn = torch.randn(HEADS, HEAD_DIM, 64, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(directions(HEADS, HEAD_DIM, 64, 3), drawn)
+    with torch.device("cpu"):
+        assert torch.equal(directions(HEADS, HEAD_DIM, 64, 3), drawn)
+    with torch.device("meta"):
+        assert directions(HEADS, HEAD_DIM, 64, 3).is_meta, "a checkpoint's sizes are checked before there is memory"
+
+
 def test_hashes_are_made_in_float32_under_autocast(queries):
     drawn = directions(HEADS, HEAD_DIM, 64, 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cast = signs(queries, drawn)
     assert torch.equal(cast, signs(queries, drawn))
     assert set(cast.unique().tolist()) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mode", ["exact", "bucketed"])
+def test_autocast_changes_no_choice(mode, dtype, queries):
+    attention, kernel = build("xbox", mode=mode), {"exact": exact, "bucketed": bucketed}[mode]
+    hashes, at = attention.hashes(queries, None), torch.arange(FRAMES)
+    near = 0.1 * queries  # so that no weight is rounded to zero
+    numbers = torch.eye(FRAMES, 19 * HEAD_DIM).expand(1, HEADS, -1, -1).split(HEAD_DIM, dim=-1)
+    with torch.autocast("cpu", dtype=dtype):
+        maps = torch.cat([kernel(near, part, None, *hashes, 32, 0.0) for part in numbers], dim=-1)
+        plain = attention.rule(queries[0], at, FRAMES)
+    want = attention.rule(queries[0], at, FRAMES)
+    assert torch.equal(maps[0, :, :, :FRAMES] > 0, want)
+    assert torch.equal(plain, want)
 
 
 def test_memory_of_the_bucketed_mode_holds_no_square():

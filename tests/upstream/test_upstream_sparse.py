@@ -111,6 +111,20 @@ def test_random_keys_come_from_their_seed_alone():
     assert not torch.equal(one, other)
 
 
+def test_random_keys_are_drawn_on_the_cpu_whatever_the_default_device():
+    want = others.__wrapped__(4, 50, 31, 0)
+    with torch.device("meta"):
+        assert torch.equal(others.__wrapped__(4, 50, 31, 0), want)
+
+
+def test_random_keys_are_drawn_once_for_each_length_of_a_batch():
+    attention, keep = build("random_keys", draw_seed=77), torch.arange(40) < torch.arange(20, 41)[:, None]
+    for _ in range(2):  # as two layers do
+        before = others.cache_info().misses
+        attention(torch.randn(21, 40, 32), keep)
+    assert others.cache_info().misses == before
+
+
 def test_centroids_move_in_training_towards_their_frames():
     attention = build("routing", decay=0.5)
     x = torch.randn(3, 100, 32)
@@ -140,6 +154,19 @@ def test_padding_moves_no_centroid():
         attention(torch.where(keep[..., None], x, padding + x), keep)
         moved.append(attention.centroids)
     assert torch.allclose(*moved)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_neither_clusters_nor_centroids(dtype):
+    unit = torch.nn.functional.normalize(torch.randn(2, 4, 100, 8), dim=-1).requires_grad_()
+    results = []
+    for enabled in (False, True):
+        attention = build("routing", decay=0.5).train()
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            members, _ = attention._route(unit, None)
+        results.append((members, attention.centroids))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from .exact_keys import tie_order
-from .hashing import codes
+from .hashing import codes, product
 from .heads import take_frames
 
 BLOCK = 32  # queries that look at one window
@@ -67,7 +67,8 @@ def _choose(
     at = start[..., None] + torch.arange(width, device=keep.device)  # (B, H, c, w)
     windows = sorted_keys.indices.gather(-1, at.flatten(2)).view(at.shape)
     blocks = pad(sorted_queries.indices, (0, num_blocks * BLOCK - num_frames)).unflatten(-1, (num_blocks, BLOCK))
-    scores = take_frames(query_signs, blocks) @ take_frames(key_signs, windows).transpose(-1, -2)  # (B, H, c, b, w)
+    asked, found = take_frames(query_signs, blocks), take_frames(key_signs, windows)
+    scores = product(asked, found.transpose(-1, -2))  # (B, H, c, b, w)
     queries, keys = blocks[..., None], windows[..., None, :]
     scores += tie_order(queries, keys)
     scores.masked_fill_((queries == keys) | (at >= num_valid[..., None])[..., None, :], float("-inf"))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .chosen_keys import attend_chosen, chosen_macs
+from .hashing import product
 
 TIES = 1 << 15  # frames for which the order of equally good keys is told apart
 BLOCK_ENTRIES = 1 << 24  # scores held at once
@@ -55,7 +56,7 @@ def exact(
     mixed = []
     for rows in position.split(rows_at_once):
         block = slice(int(rows[0]), int(rows[-1]) + 1)
-        scores = query_signs[:, :, block] @ key_signs.transpose(-1, -2)  # (B, H, c, n)
+        scores = product(query_signs[:, :, block], key_signs.transpose(-1, -2))  # (B, H, c, n)
         scores += tie_order(rows[:, None], position)
         if keep is not None:
             scores.masked_fill_(~keep[:, None, None], float("-inf"))

@@ -48,9 +48,9 @@ class InputIndependentAttention(nn.Module):
         """(B, n, D) -> (B, n, D); raises ``ValueError`` when n > max_frames."""
         weights = self.softmax(x.shape[1])  # (H, n, n)
         values = self.value(x).unflatten(-1, (self.num_heads, -1))  # (B, n, H, K)
-        mixed = mix(weights, values, keep, self.dropout)
-        if mixed is None:
-            mixed = self._mix_each(values, keep)
+        mixed, lost = mix(weights, values, keep, self.dropout)
+        if lost is not None:
+            mixed = self._mix_each(mixed, values, keep, lost)
         return zero_padding(self.output(mixed.flatten(2)), keep)
 
     def weights(self, x: Tensor, keep: Tensor | None) -> Tensor:
@@ -59,20 +59,25 @@ class InputIndependentAttention(nn.Module):
         return masked_softmax(logits, keep)
 
     def softmax(self, num_frames: int) -> Tensor:
-        """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows."""
+        """softmax(R[:, :n, :n]), (H, n, n), computed as rarely as R allows.
+
+        A write through ``.data`` goes unseen: call ``.train()`` or ``.eval()`` after it. In evaluation, threads may
+        share the module.
+        """
+        kept, shared = self._kept, self._shared  # another thread may set them at any moment
         trained = self.logits.requires_grad and (self.training or torch.is_grad_enabled())
         if trained or self.logits.is_inference():  # the latter has no version to watch
-            if self._shared is None:
+            if shared is None:
                 return self._logits(num_frames).softmax(-1)
-            if num_frames not in self._shared:
-                self._shared[num_frames] = self._logits(num_frames).softmax(-1)
-            return self._shared[num_frames]
+            if num_frames not in shared:
+                shared[num_frames] = self._logits(num_frames).softmax(-1)
+            return shared[num_frames]
         key = (num_frames, self.logits._version, self.logits.data_ptr(), self.logits.dtype, self.logits.device)
-        if self._kept is None or self._kept[0] != key:
-            self._kept = None  # the old one goes before the new one comes
+        if kept is None or kept[0] != key:
+            self._kept = kept = None  # the old one goes before the new one comes
             with torch.inference_mode(False), torch.no_grad():  # one made in inference mode could not serve a backward
-                self._kept = (key, self._logits(num_frames).softmax(-1))
-        return self._kept[1]
+                self._kept = kept = (key, self._logits(num_frames).softmax(-1))
+        return kept[1]
 
     @contextmanager
     def one_forward(self) -> Iterator[None]:
@@ -97,25 +102,26 @@ class InputIndependentAttention(nn.Module):
         refuse_beyond(self.max_frames, num_frames)
         return self.logits[:, :num_frames, :num_frames]
 
-    def _mix_each(self, values: Tensor, keep: Tensor | None) -> Tensor:
-        """Utterance by utterance, softmax over its own frames: for rows whose weight lies all on padding."""
+    def _mix_each(self, mixed: Tensor, values: Tensor, keep: Tensor | None, lost: Tensor) -> Tensor:
+        """Mix the lost utterances (B,) again, each by a softmax over its own frames: their weight lies on padding."""
         assert keep is not None
         logits = self._logits(values.shape[1])
-        mixed = torch.zeros_like(values)
-        for utterance, frames in enumerate(keep):
-            at = frames.nonzero().squeeze(1)
+        for utterance in lost.nonzero().flatten().tolist():
+            at = keep[utterance].nonzero().squeeze(1)
             weights = self.dropout(logits[:, at][:, :, at].softmax(-1))  # (H, m, m)
             own = torch.einsum("hqk,khd->qhd", weights, values[utterance, at])
             mixed[utterance] = mixed[utterance].index_copy(0, at, own.to(mixed.dtype))
         return mixed
 
 
-def mix(weights: Tensor, values: Tensor, keep: Tensor | None, dropout: nn.Module) -> Tensor | None:
+def mix(weights: Tensor, values: Tensor, keep: Tensor | None, dropout: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Apply weights (H, n, n) to values (B, n, H, K) -> (B, n, H, K), over valid keys only.
 
     With padding this is (A (m v)) / (A m): exact, because a softmax over fewer keys is the same weights renormalised.
     Dropout thins out the numerator alone, as it does after an ordinary softmax.
-    None when the valid keys of some query hold so little weight that the quotient would lose its digits.
+    Also the utterances to mix again, (B,) bool, or None: those with a query whose valid keys hold so little weight that
+    the quotient loses its digits. In float16 short utterances often are such; in other types one is so rare that it
+    takes the batch with it.
     """
     batch, _, _, head_dim = values.shape
     if keep is not None:
@@ -123,12 +129,13 @@ def mix(weights: Tensor, values: Tensor, keep: Tensor | None, dropout: nn.Module
     columns = values.permute(2, 1, 0, 3).flatten(2)  # (H, n, B*K)
     mixed = products(dropout(weights), columns).unflatten(-1, (batch, head_dim)).permute(2, 1, 0, 3)  # (B, n, H, K)
     if keep is None:
-        return mixed
+        return mixed, None
     mass = (weights @ keep.T.to(weights.dtype)).permute(2, 1, 0)  # (B, n, H)
     smallest = torch.finfo(mass.dtype).tiny ** 0.5
-    if (mass < smallest).logical_and(keep[..., None]).any():
-        return None
-    return mixed / mass.clamp_min(smallest)[..., None]
+    lost = (mass < smallest).logical_and(keep[..., None]).flatten(1).any(1)
+    if mass.dtype != torch.float16:
+        lost = lost.any().expand_as(lost)
+    return mixed / mass.clamp_min(smallest)[..., None], lost if lost.any() else None
 
 
 def products(weights: Tensor, columns: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class LshAttention(nn.Module):
 
     @torch.no_grad()
     def hashes(self, query: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Signs of the keys and of the queries, each (B, H, n, bits), 1 or -1; ``keep`` may be (n,) for (H, n, K)."""
+        """Signs of the keys and of the queries, each (B, H, n, bits), 1 or -1."""
         x = query.float()
         norms = x.norm(dim=-1, keepdim=True)
         if keep is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .bucketed import BLOCK, WINDOW
 from .exact_keys import tie_order
-from .hashing import codes
+from .hashing import codes, product
 from .reference import attend_pattern
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _best(key_signs: Tensor, query_signs: Tensor, at: Tensor, num_keys: int, can
     picked = torch.zeros(num_heads, num_valid, num_valid, dtype=torch.bool, device=at.device)
     for head in range(num_heads):
         found = candidates[head]  # (m, c)
-        agreement = (query_signs[head] @ key_signs[head].T).gather(1, found)  # equal bits minus unequal ones
+        agreement = product(query_signs[head], key_signs[head].T).gather(1, found)  # equal bits minus unequal ones
         order = agreement + tie_order(at[:, None], at[found])
         order = order.masked_fill(found == itself, float("-inf"))  # it is picked in any case
         best = found.gather(1, order.topk(min(num_keys - 1, found.shape[1])).indices)

@@ -99,26 +99,28 @@ class Attention(nn.Module):
         return itself.scatter(-1, drawn, True)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)  # every length of a batch, which each layer asks for
 def others(num_heads: int, num_valid: int, num_others: int, seed: int) -> Tensor:
     """For each head and frame a random set of other frames, each set as likely as any, (H, c, <= num_others) int64.
 
     Floyd's method (Bentley & Floyd, A Sample of Brilliance, 1987) for all frames at once: step ``last`` draws from
-    0 ... last, and takes ``last`` itself when the number drawn is there already.
+    0 ... last, and takes ``last`` itself when the number drawn is there already. On the CPU, whatever the default is.
     """
     draws = raw_draws(num_heads, num_valid, num_others, seed)
-    taken = torch.empty(num_heads, num_valid, len(draws), dtype=torch.long)
+    taken = torch.empty(num_heads, num_valid, len(draws), dtype=torch.long, device="cpu")
     for count, (last, drawn) in enumerate(draws):
         there = (taken[..., :count] == drawn[..., None]).any(-1)
         taken[..., count] = torch.where(there, last, drawn)
-    return (torch.arange(num_valid)[:, None] + 1 + taken) % max(1, num_valid)  # counted from the frame after it
+    itself = torch.arange(num_valid, device="cpu")[:, None]
+    return (itself + 1 + taken) % max(1, num_valid)  # counted from the frame after it
 
 
 def raw_draws(num_heads: int, num_valid: int, num_others: int, seed: int) -> list[tuple[int, Tensor]]:
     """The steps of Floyd's method: (last, a number from 0 to last for each head and frame (H, c))."""
     generator = torch.Generator().manual_seed(1_000_003 * seed + num_valid)
     lasts = range(max(0, num_valid - 1 - num_others), num_valid - 1)
-    return [(last, torch.randint(last + 1, (num_heads, num_valid), generator=generator)) for last in lasts]
+    shape = (num_heads, num_valid)
+    return [(last, torch.randint(last + 1, shape, generator=generator, device="cpu")) for last in lasts]
 
 
 def _slice(rows: Tensor) -> slice:

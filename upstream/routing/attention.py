@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from ..contract import AttentionInfo
+from ..kernels.hashing import product, seeded_normal
 from ..kernels.heads import flat_rows, take_frames
 from ..kernels.shared_qk import SharedQueryKey, projection_macs
 
@@ -62,9 +63,8 @@ class Attention(nn.Module):
         Options(num_clusters=num_clusters, decay=decay, centroid_seed=centroid_seed)  # refuses what is out of range
         self.decay, self.dropout = decay, dropout
         self.shared = SharedQueryKey(hidden_dim=hidden_dim, num_heads=num_heads)
-        generator = torch.Generator().manual_seed(centroid_seed)
-        shape = (num_heads, num_clusters or isqrt(max_frames), hidden_dim // num_heads)
-        self.register_buffer("centroids", normalize(torch.randn(shape, generator=generator), dim=-1))
+        drawn = seeded_normal(num_heads, num_clusters or isqrt(max_frames), hidden_dim // num_heads, seed=centroid_seed)
+        self.register_buffer("centroids", normalize(drawn, dim=-1))
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
         """(B, n, D) -> (B, n, D)."""
@@ -105,7 +105,7 @@ class Attention(nn.Module):
     def _route(self, unit: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """The frames of each cluster (B, H, C, w), best first, and which of them count."""
         batch, _, num_frames, _ = unit.shape
-        nearness = self.centroids.float() @ unit.float().transpose(-1, -2)  # (B, H, C, n)
+        nearness = product(self.centroids.float(), unit.float().transpose(-1, -2))  # (B, H, C, n)
         num_valid = unit.new_full((batch,), num_frames, dtype=torch.long) if keep is None else keep.sum(1)
         if keep is not None:
             nearness = nearness.masked_fill(~keep[:, None, None], float("-inf"))
@@ -124,7 +124,7 @@ class Attention(nn.Module):
         belongs = torch.zeros_like(nearness).scatter_(2, nearest, 1.0)  # (B, H, C, n)
         if keep is not None:
             belongs = belongs * keep[:, None, None]
-        total = (belongs @ unit.float()).sum(0)  # (H, C, K)
+        total = product(belongs, unit.float()).sum(0)  # (H, C, K)
         count = belongs.sum((0, 3))[..., None]  # (H, C, 1)
         moved = self.decay * self.centroids + (1 - self.decay) * total / count.clamp_min(1)
         self.centroids.copy_(torch.where(count > 0, normalize(moved, dim=-1), self.centroids))

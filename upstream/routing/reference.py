@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..kernels.hashing import product
 from .attention import Attention
 
 
@@ -23,7 +24,7 @@ def attend(attention: Attention, x: Tensor, keep: Tensor | None) -> Tensor:
             total = unit.new_zeros(len(at), len(at))
             count = unit.new_zeros(len(at), 1)
             for centroid in centroids:
-                members = (unit.detach().float() @ centroid.float()).argsort(descending=True)[:width]
+                members = product(unit.detach().float(), centroid.float()).argsort(descending=True)[:width]
                 weights = (unit[members] @ unit[members].T * head_dim**0.5).softmax(-1)
                 total = total + torch.zeros_like(total).index_put((members[:, None], members), weights)
                 count[members] += 1
