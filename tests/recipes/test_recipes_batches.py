@@ -6,7 +6,9 @@ Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands.
 import dataclasses
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -294,6 +296,26 @@ def test_the_store_is_made_once_for_each_corpus_and_size(tmp_path, own_cache, mo
     assert len(read) == len(corpus.utterances)
     fewer = dataclasses.replace(corpus, utterances=corpus.utterances[:5])
     assert len(log_mel_store(fewer, 8)) == 5
+
+
+def test_of_those_who_ask_at_once_one_makes_the_store_and_the_others_wait(tmp_path, own_cache, monkeypatch):
+    """Each process of torchrun, and each job of a grid, asks for it first of all."""
+    corpus, read, start = small_corpus(tmp_path / "speech"), [], Barrier(3)
+
+    def slowly(utterance):
+        time.sleep(0.02)
+        read.append(utterance.id)
+        return read_utterance(utterance)
+
+    def ask(_):
+        start.wait()
+        return log_mel_store(corpus, 8).ids
+
+    monkeypatch.setattr(module, "read_utterance", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(ask, range(3)))
+    assert found == [[u.id for u in corpus.utterances]] * 3
+    assert len(read) == len(corpus.utterances)
 
 
 def test_parts_of_a_file_have_features_of_their_own_and_new_labels_need_no_new_ones(tmp_path, own_cache, monkeypatch):
