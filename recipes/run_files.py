@@ -101,9 +101,10 @@ def save_state(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    older = _states(folder)
+    new = folder / f"step-{progress['step']:08d}"
+    older = [path for path in _states(folder) if path != new]  # a damaged one of this step is replaced
     scale = {"scaler": scaler.state_dict()} if scaler.is_enabled() else {}
-    save_checkpoint(folder / f"step-{progress['step']:08d}", tensors, progress | scale)
+    save_checkpoint(new, tensors, progress | scale)
     for path in older:
         shutil.rmtree(path)
 

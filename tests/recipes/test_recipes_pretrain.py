@@ -207,6 +207,15 @@ def test_a_damaged_state_is_told_and_the_run_begins_again(corpus, whole, tmp_pat
     assert not list(tmp_path.glob("step-*"))
 
 
+def test_the_state_that_replaces_a_damaged_one_of_its_step_stays(corpus, tmp_path):
+    run_until(6, small_recipe(), corpus, tmp_path)
+    state = tmp_path / "step-00000004"
+    (state / "model.safetensors").write_bytes(b"damaged")
+    run_until(5, small_recipe(), corpus, tmp_path)
+    assert list(tmp_path.glob("step-*")) == [state]
+    assert load_checkpoint(state)[0]["step"] == 4
+
+
 def test_of_two_states_the_one_before_a_damaged_one_is_used(corpus, whole, tmp_path, caplog):
     """Both are there after a kill between writing one and removing the other."""
     run_until(6, small_recipe(), corpus, tmp_path)
