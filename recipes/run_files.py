@@ -3,7 +3,11 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
+from time import time
 from typing import Any
 
 import torch
@@ -65,27 +69,57 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 class Board:
-    """The log's lines as curves for tensorboard; without ``writes`` there is no file."""
+    """The log's lines as curves for tensorboard; without ``writes`` there is no file.
+
+    Where they cannot be written, as on a full disk, that is told once and the run goes on without. Lines are written by
+    the caller: the thread that tensorboardX writes with would end with its first error, and the next lines wait for it.
+    """
 
     def __init__(self, folder: Path, step: int, writes: bool) -> None:
+        self._folder = folder
         self._writer: Any = None
         if writes:
-            from tensorboardX import SummaryWriter  # here, because it takes long to import
+            from tensorboardX.record_writer import RecordWriter  # here, because it takes long to import
 
-            self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+            with self._told_once():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time())}.{gethostname()}"))
+                self._write(file_version="brain.Event:2")
+                self._write(step=step + 1, session_log={"status": "START"})  # hides lines of steps that a kill undid
 
     def add(self, step: int, line: dict[str, float]) -> None:
         """Show a line of the log."""
         if self._writer is not None:
-            for name, value in line.items():
-                self._writer.add_scalar(f"pretrain/{name}", value, step)
+            values = [{"tag": f"pretrain/{name}", "simple_value": value} for name, value in line.items()]
+            with self._told_once():
+                self._write(step=step, summary={"value": values})
+
+    def _write(self, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write(Event(wall_time=time(), **event).SerializeToString())
+        self._writer.flush()
+
+    @contextmanager
+    def _told_once(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            logger.warning("%s: cannot be written (%s): the curves end here, the log has them", self._folder, reason)
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            with suppress(OSError):  # what cannot be written was told
+                self._writer.close()
+            self._writer = None
 
     def __enter__(self) -> "Board":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
 
 
 def same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Pre-training: a killed run continues as if nothing had happened, and what cannot be trained on is told."""
 
+import errno
 import json
 import logging
 import os
@@ -18,10 +19,12 @@ from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.corpora import load_corpus
+from s3prl_attention.recipes.corpora.cache import Unwritable
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.features import LogMel
+from tensorboardX.record_writer import RecordWriter
 
 TIMES = {"step_s", "data_wait_s", "elapsed_s"}
 
@@ -321,6 +324,39 @@ def test_there_is_a_file_for_tensorboard(whole):
     content = events.read_bytes()
     for name in (b"pretrain/loss", b"pretrain/valid_loss", b"pretrain/learning_rate", b"pretrain/gradient_norm"):
         assert name in content
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_curves_that_cannot_be_written_are_told_once_and_the_run_goes_on(corpus, whole, tmp_path, caplog, monkeypatch):
+    flushed = []
+
+    def flush(writer):
+        flushed.append(writer)
+        if len(flushed) > 1:
+            raise FULL
+
+    monkeypatch.setattr(RecordWriter, "flush", flush)
+    pretrain(small_recipe(), corpus, tmp_path)
+    assert curve(tmp_path) == curve(whole.checkpoint.parent)
+    assert len(flushed) == 2
+    told = f"{tmp_path / 'tensorboard'}: cannot be written (" + os.strerror(errno.ENOSPC)
+    assert [told in record.message for record in caplog.records if record.levelname == "WARNING"] == [True]
+
+
+def test_curves_that_cannot_be_closed_do_not_hide_why_the_run_ended(corpus, tmp_path, monkeypatch):
+    def close(writer, plain=RecordWriter.close):
+        plain(writer)
+        raise FULL
+
+    def write(log, step, **values):
+        raise Unwritable("free some room")
+
+    monkeypatch.setattr(RecordWriter, "close", close)
+    monkeypatch.setattr(module.Log, "write", write)
+    with pytest.raises(Unwritable, match="free some room"):
+        pretrain(small_recipe(), corpus, tmp_path)
 
 
 def test_the_checkpoint_is_an_upstream_that_knows_its_corpus_and_lineage(corpus, whole):
