@@ -21,7 +21,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from tqdm import tqdm
@@ -36,6 +35,7 @@ from ..upstream.printable import printable
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
 from .config import Recipe, as_overrides, load_recipe, presets
 from .corpora import Corpus
+from .corpora.cache import folder_lock
 from .lineage import lineage, named_corpus, pretrain_part
 from .objective import MaskedAcousticModel, ReconstructionHead
 from .processes import Processes, joined, rank
@@ -73,14 +73,13 @@ def pretrain(
             them see; None for this one alone on ``device``.
 
     Raises:
-        ValueError: when the loss is not finite, the data are too few, the folder holds another run, the batch cannot be
-            shared, or the upstream starts from maps and has no file of them.
+        ValueError: when the loss is not finite, the data are too few, the folder holds another run or cannot be
+            written, the batch cannot be shared, or the upstream starts from maps and has no file of them.
     """
     processes = processes or Processes(torch.device(device))
     check_maps(recipe)
     num_shares(recipe, processes.num)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock") if processes.writes else nullcontext():
+    with folder_lock(folder / "checkpoint") if processes.writes else nullcontext():
         made_of = lineage(recipe, corpus, seed)
         there = (folder / "checkpoint").is_dir()
         if processes.writes:
@@ -305,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = pretrain_part(named_corpus(data), data.pretrain_subsets)
         with joined(options.device) as processes:
             done = pretrain(recipe, corpus, options.out, options.seed, processes=processes)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:  # wrong request, worker or process that died, disk
         sys.exit(f"error: {printable(error)}" if first else f"process {rank()}: error: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command continues from the last checkpoint" if first else 1)

@@ -4,11 +4,13 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from recipes_fixtures import small_corpus, small_recipe, with_maps, write_corpus
 from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
-from s3prl_attention.recipes.corpora import load_corpus
+from s3prl_attention.recipes.corpora import cache, load_corpus
 from s3prl_attention.recipes.corpora.cache import Unwritable
 from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
@@ -507,6 +509,38 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path, words, message):
     assert message in told.value.code
     assert "\n" not in told.value.code
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_the_command_tells_of_a_folder_that_cannot_be_written(corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(SystemExit, match=r"^error: .*file.*: cannot be written \(.*\): choose another folder"):
+            main(command(corpus, out))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the process ended: run again"), PermissionError(13, "denied", "x")])
+def test_the_command_tells_of_a_dead_worker_or_a_file_in_one_line(corpus, tmp_path, monkeypatch, error):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(module, "named_corpus", fail)
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(str(error))}$"):
+        main(command(corpus, tmp_path / "run"))
+
+
+def test_a_second_run_in_a_folder_says_that_it_waits_for_the_first(corpus, whole, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(cache, "WAIT_QUIETLY_S", 0.01)
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "run"
+    with ThreadPoolExecutor(1) as pool:
+        with cache.folder_lock(folder / "checkpoint"):
+            second = pool.submit(pretrain, small_recipe(), corpus, folder)
+            give_up = time.monotonic() + 60
+            while f"waiting for another process that is making {folder / 'checkpoint'}" not in caplog.text:
+                assert time.monotonic() < give_up, "it says nothing"
+                time.sleep(0.02)
+        assert second.result().checkpoint == folder / "checkpoint"
+    assert curve(folder) == curve(whole.checkpoint.parent)
 
 
 def test_the_command_tells_how_to_go_on_after_ctrl_c(corpus, tmp_path, monkeypatch):
