@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .alignments import Labels, fit_to_audio, label_lines
+from .alignments import Labels, check_id, fit_to_audio, label_lines
 from .audio_headers import AudioFile, Header, read_headers, undecodable
 from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance
 from .label_files import LabelSource, find_labels, named_labels, read_labels
@@ -105,7 +105,8 @@ def _has_audio(folder: Path, pattern: str) -> bool:
 
 
 def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
-    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would go unnoticed."""
+    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would go unnoticed, and for a
+    name that is no id."""
     for subset in subsets:
         for folder, below, names in os.walk(root / subset, followlinks=True):
             parts = Path(folder).relative_to(root / subset).parts
@@ -116,8 +117,16 @@ def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
                 raise ValueError(f"{Path(folder) / audio[0]}: audio must lie at {LAYOUT}: move or remove it")
             for name in audio:
                 path = Path(folder) / name
-                stat = path.stat()
-                yield _Found(subset, parts[0], parts[1], path.stem, AudioFile(path, stat.st_size, stat.st_mtime_ns))
+                yield _Found(subset, parts[0], parts[1], check_id(str(path), path.stem), _listed(path))
+
+
+def _listed(path: Path) -> AudioFile:
+    """The file with its size and time of change; a link to nowhere has none, and whoever opens it tells of it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return AudioFile(path, 0, 0)
+    return AudioFile(path, stat.st_size, stat.st_mtime_ns)
 
 
 def _transcripts(chapter: Path) -> dict[str, str]:
