@@ -310,6 +310,31 @@ def test_links_to_nowhere_are_told_at_once_or_left_out(tmp_path: Path) -> None:
         assert len(corpus.utterances) == 4
 
 
+def test_a_subset_is_found_whatever_the_case_of_its_suffixes(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    for path in (root / "dev-other").rglob("*.flac"):
+        path.rename(path.with_suffix(".FLAC"))
+    assert load_corpus("librispeech", root).subsets() == ["dev", "dev-other"]
+    assert load_corpus("librispeech", root / "dev-other").subsets() == ["dev-other"]
+
+
+@pytest.mark.parametrize(
+    ("place", "given"), [("LibriSpeech/test/11/3", ""), ("LibriSpeech/test/11/3", "toy"), ("11", "toy"), (".", "toy")]
+)
+def test_folders_beside_the_subsets_with_audio_elsewhere_are_told(
+    tmp_path: Path, place: str, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_root(tmp_path)
+    labels(root, "dev/9/1/9-1-0000.TextGrid", GRID)
+    load_corpus("librispeech", root)
+    assert not caplog.records
+    audio = write_audio(root / "test" / place / "11-3-0001.flac")
+    assert load_corpus("librispeech", tmp_path / given).subsets() == ["dev", "dev-other"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{audio} is left out, audio must lie at ROOT/SUBSET/")
+    assert told.endswith(f": move or remove {root / 'test'}")
+
+
 def test_roots_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
