@@ -71,7 +71,11 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
 
     @torch.inference_mode()
     def frames(utterance: Utterance) -> np.ndarray:
-        computed = log_mel.raw(read_utterance(utterance)).numpy()
+        wave = read_utterance(utterance)
+        try:
+            computed = log_mel.raw(wave).numpy()
+        except ValueError as error:  # finite, but too loud to be squared
+            raise ValueError(f"{utterance.path}: {error}") from error
         assert len(computed) == utterance.num_frames, utterance.id
         return computed
 

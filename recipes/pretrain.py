@@ -33,7 +33,7 @@ from ..upstream.features import LogMel
 from ..upstream.maps_file import how_to_make_maps
 from ..upstream.printable import printable
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
-from .config import Recipe, as_overrides, load_recipe, presets
+from .config import OWN_SECTIONS, Recipe, as_overrides, load_recipe, parse_overrides, presets
 from .corpora import Corpus
 from .corpora.cache import folder_lock
 from .lineage import lineage, named_corpus, pretrain_part
@@ -67,16 +67,17 @@ def pretrain(
         recipe: the configuration.
         corpus: what to train on, already narrowed to the pre-training subsets.
         folder: where log and checkpoints go.
-        seed: of weights, order, crops, masks and dropout.
+        seed: of weights, order, crops, masks and dropout; from 0 and below 2**63.
         device: of the model.
         processes: those that share the work, each of which calls this with the same arguments and a folder that all of
             them see; None for this one alone on ``device``.
 
     Raises:
-        ValueError: when the loss is not finite, the data are too few, the folder holds another run or cannot be
-            written, the batch cannot be shared, or the upstream starts from maps and has no file of them.
+        ValueError: when the seed is none, the loss is not finite, the data are too few, the folder holds another run or
+            cannot be written, the batch cannot be shared, or the upstream starts from maps and has no file of them.
     """
     processes = processes or Processes(torch.device(device))
+    check_seed(seed)
     check_maps(recipe)
     num_shares(recipe, processes.num)
     with folder_lock(folder / "checkpoint") if processes.writes else nullcontext():
@@ -269,6 +270,12 @@ def finished(folder: Path) -> Pretrained:
     )
 
 
+def check_seed(seed: int) -> None:
+    """Raises ``ValueError`` for what PyTorch and NumPy do not both take as a seed."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"a seed must be a whole number from 0 and below 2**63, got {seed!r}: choose another")
+
+
 def check_device(device: str) -> None:
     """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
     try:
@@ -296,7 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     keep_freed_memory()
     try:
+        check_seed(options.seed)
         check_device(options.device)
+        parse_overrides(options.overrides, OWN_SECTIONS)  # refuses those of the benchmark, which nobody reads here
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)
         check_maps(recipe)

@@ -345,6 +345,14 @@ def test_a_recording_that_changed_its_length_is_noticed(tmp_path, own_cache):
         log_mel_store(corpus, 8)
 
 
+def test_a_recording_that_is_too_loud_is_named(tmp_path, own_cache):
+    root = write_corpus(tmp_path / "speech")
+    loud = root / "train-clean-100" / "100" / "1" / "100-1-0004.wav"
+    soundfile.write(loud, np.full(16_000, 1e20), 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=f"^{loud}: a waveform holds .* numbers above 1e18: repair or remove"):
+        log_mel_store(load_corpus("librispeech", root), 8)
+
+
 def test_a_recording_that_cannot_be_read_leaves_no_store(tmp_path, own_cache):
     corpus = load_corpus("librispeech", write_corpus(tmp_path / "speech"))
     broken = corpus.utterances[9].path

@@ -442,6 +442,13 @@ def test_a_gradient_that_is_not_finite_is_told_too(corpus, tmp_path, monkeypatch
         pretrain(small_recipe(), corpus, tmp_path)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 0.5])
+def test_a_seed_that_is_none_is_told_before_features_are_made(corpus, tmp_path, seed):
+    with pytest.raises(ValueError, match=r"a seed must be a whole number from 0 and below 2\*\*63, got "):
+        pretrain(small_recipe(), corpus, tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
 def test_too_little_data_is_told(tmp_path):
     with pytest.raises(ValueError, match="at least 2 utterances, got 1"):
         pretrain(small_recipe(), one_utterance(tmp_path / "speech"), tmp_path / "run")
@@ -499,6 +506,8 @@ def test_the_command_trains_and_says_where_and_how_well(corpus, tmp_path, capsys
         (["fixed_init", "--corpus", "librispeech"], "needs a folder in LibriSpeech layout: give --root"),
         (["fixed_init", "--corpus", "librispeech", "--root", "/nowhere/at/all"], "/nowhere/at/all"),
         (["fixed_init", "model.num_heads=4"], "needs at least 7 heads"),
+        (["fixed_init", "probe.num_epocs=3"], "is no override: write section.option=value; sections: data, model, "),
+        (["fixed_init", "--seed", "-1"], "a seed must be a whole number from 0 and below 2**63, got -1: choose"),
     ],
 )
 def test_the_command_answers_a_mistake_in_one_line(tmp_path, words, message):
