@@ -64,7 +64,7 @@ class PretrainConfig:
         span_frames: stacked frames masked in a row.
         valid_share: share of the utterances held out for ``valid_loss``, at most ``valid_utterances`` of them.
         valid_utterances: the most utterances held out.
-        valid_every: steps between two validations.
+        valid_every: steps between two validations; each has a log line, whatever ``log_every`` is.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints to resume from.
         accumulate: parts into which every process cuts its share of a batch to save memory; gradients are their sum.

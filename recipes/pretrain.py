@@ -173,10 +173,9 @@ def _train(
 
             log.add(loss=loss, step_s=step_s, data_wait_s=waited_s, **({} if overflowed else {"gradient_norm": norm}))
             last = step == config.steps
-            if step % config.log_every == 0 or last:
-                validated = {}
-                if step % config.valid_every == 0 or last:
-                    validated = {"valid_loss": validate(model, valid, device, processes)}
+            validates = step % config.valid_every == 0 or last
+            if validates or step % config.log_every == 0:
+                validated = {"valid_loss": validate(model, valid, device, processes)} if validates else {}
                 line = log.write(step, learning_rate=optimizer.param_groups[0]["lr"], elapsed_s=elapsed_s, **validated)
                 board.add(step, line)
                 bar.set_postfix(loss=f"{line['loss']:.3f}")
