@@ -19,16 +19,22 @@ from .corpora.cache import writing
 
 logger = logging.getLogger(__name__)
 
+Pending = dict[str, list[float]]
+
 
 class Log:
     """Lines of ``log.jsonl``: means since the last line, then what ``write`` is given.
 
     Lines after ``step`` are of steps that a killed run had taken since its last checkpoint; they are dropped. Without
-    ``writes`` there is no file.
+    ``writes`` there is no file. ``pending`` has sum and number of each value since the last line; states of older
+    versions have the values of every step instead.
     """
 
-    def __init__(self, path: Path, step: int, pending: list[dict[str, float]], writes: bool = True) -> None:
-        self.path, self.pending, self.writes = path, pending, writes
+    def __init__(self, path: Path, step: int, pending: Pending | list[dict[str, float]], writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        self.pending: Pending = {} if isinstance(pending, list) else pending
+        for values in pending if isinstance(pending, list) else ():
+            self.add(**values)
         if writes:
             kept = [line for line in read_log(path) if line["step"] <= step]
             temporary = path.with_suffix(".tmp")
@@ -38,12 +44,13 @@ class Log:
 
     def add(self, **values: float) -> None:
         """Note one step."""
-        self.pending.append(values)
+        for key, value in values.items():
+            total, count = self.pending.get(key, (0.0, 0))
+            self.pending[key] = [total + value, count + 1]
 
     def write(self, step: int, **values: float) -> dict[str, float]:
         """Append the line of ``step`` and return it; a value that some steps lack is the mean of the others."""
-        noted = {key: [line[key] for line in self.pending if key in line] for line in self.pending for key in line}
-        line = {"step": step, **{key: sum(found) / len(found) for key, found in noted.items()}, **values}
+        line = {"step": step, **{key: total / count for key, (total, count) in self.pending.items()}, **values}
         self.pending.clear()
         if self.writes:
             with writing(self.path), self.path.open("a", encoding="utf-8") as file:
@@ -145,9 +152,9 @@ def save_state(
 
 def resume(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler, made_of: dict[str, Any]
-) -> tuple[int, float, list[dict[str, float]]]:
-    """Fill model, optimiser and scaler from the last state that is sound, if any: (steps done, seconds spent, steps not
-    yet logged). One that is damaged is named in the log, and replaced when the run comes to its step again.
+) -> tuple[int, float, Pending | list[dict[str, float]]]:
+    """Fill model, optimiser and scaler from the last state that is sound, if any: (steps done, seconds spent, what is
+    not yet logged). One that is damaged is named in the log, and replaced when the run comes to its step again.
 
     Raises:
         ValueError: when the state is of another run than ``made_of`` tells of, or does not fit the model.
@@ -159,7 +166,7 @@ def resume(
         except ValueError as error:
             logger.warning("%s; the run goes on from the state before it, or from the start", error)
     else:
-        return 0, 0.0, []
+        return 0, 0.0, {}
     same_lineage(folder, config, made_of)
     restore(model, part(tensors, "model."), state_folder)
     state: dict[int, dict[str, Tensor]] = {}

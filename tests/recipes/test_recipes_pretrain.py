@@ -22,9 +22,9 @@ from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.corpora import cache, load_corpus
 from s3prl_attention.recipes.corpora.cache import Unwritable
-from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
+from s3prl_attention.recipes.pretrain import Log, finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
-from s3prl_attention.upstream.checkpoint import load_checkpoint
+from s3prl_attention.upstream.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_attention.upstream.features import LogMel
 from tensorboardX.record_writer import RecordWriter
 
@@ -169,6 +169,33 @@ def test_lines_that_average_over_a_saved_state_continue_exactly(corpus, tmp_path
     run_until(6, recipe, corpus, tmp_path / "run")
     pretrain(recipe, corpus, tmp_path / "run")
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_a_state_of_an_older_version_that_kept_every_step_continues_exactly(corpus, tmp_path):
+    recipe = small_recipe("fixed_init", "pretrain.log_every=3", "pretrain.valid_every=12")
+    pretrain(recipe, corpus, tmp_path / "whole")
+    run_until(6, recipe, corpus, tmp_path / "run")
+    config, tensors = load_checkpoint(tmp_path / "run" / "step-00000004")
+    assert {count for _, count in config["pending"].values()} == {1}
+    pending = [{key: total for key, (total, _) in config["pending"].items()}]
+    save_checkpoint(tmp_path / "run" / "step-00000004", tensors, config | {"pending": pending})
+    pretrain(recipe, corpus, tmp_path / "run")
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_what_waits_for_the_next_line_does_not_grow_with_its_steps(tmp_path):
+    """A state holds it, and none of ours may have more than so many values."""
+    log = Log(tmp_path / "log.jsonl", 0, {})
+    losses = [0.1 * step for step in range(1, 1001)]
+    for step, loss in enumerate(losses):
+        log.add(loss=loss, **({"gradient_norm": loss} if step % 2 else {}))
+    assert {key: len(kept) for key, kept in log.pending.items()} == {"loss": 2, "gradient_norm": 2}
+    total = 0.0
+    for loss in losses:
+        total += loss
+    line = log.write(1000)
+    assert line == {"step": 1000, "loss": total / 1000, "gradient_norm": pytest.approx(50.1)}
+    assert not log.pending
 
 
 def test_a_line_cut_short_by_the_kill_is_dropped(corpus, whole, tmp_path):
