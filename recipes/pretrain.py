@@ -38,11 +38,12 @@ from .corpora import Corpus
 from .corpora.cache import folder_lock
 from .lineage import lineage, named_corpus, pretrain_part
 from .objective import MaskedAcousticModel, ReconstructionHead
-from .processes import Processes, joined, rank
+from .processes import Processes, joined, own_device, rank
 from .run_files import Board, Log, read_log, remove_half_written, remove_states, resume, same_lineage, save_state
 
 logger = logging.getLogger(__name__)
 
+DEVICES = ("cpu", "cuda")
 SMALLEST_SCALE = 1e-4  # of fp16: gradients that overflow even so are not finite for another reason
 
 
@@ -276,8 +277,12 @@ def check_seed(seed: int) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
+    """Raises ``ValueError`` when PyTorch cannot compute on ``device``, or it is of another kind than cpu and cuda:
+    others lack float64, and their times are not those of what was computed."""
     try:
+        kind = torch.device(device).type
+        if kind not in DEVICES:
+            raise ValueError(f"the device {device!r} cannot be used (it is of kind {kind}): give --device cpu or cuda")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -303,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     try:
         check_seed(options.seed)
-        check_device(options.device)
+        check_device(own_device(options.device))
         parse_overrides(options.overrides, OWN_SECTIONS)  # refuses those of the benchmark, which nobody reads here
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)

@@ -22,7 +22,7 @@ from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
 from s3prl_attention.recipes.corpora import cache, load_corpus
 from s3prl_attention.recipes.corpora.cache import Unwritable
-from s3prl_attention.recipes.pretrain import Log, finished, learning_rate, main, pretrain, read_log
+from s3prl_attention.recipes.pretrain import Log, check_device, finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
 from s3prl_attention.upstream.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_attention.upstream.features import LogMel
@@ -597,6 +597,13 @@ def test_overrides_may_stand_where_the_help_shows_them(corpus, tmp_path):
 def test_a_device_that_is_not_there_is_told_in_one_line(corpus, tmp_path):
     with pytest.raises(SystemExit, match=r"error: .*banana"):
         main([*command(corpus, tmp_path / "run"), "--device", "banana"])
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu:0"])
+def test_devices_that_are_neither_cpu_nor_cuda_are_refused(device):
+    kind = device.split(":")[0]
+    with pytest.raises(ValueError, match=rf"^the device '{device}' .*of kind {kind}\): give --device cpu or cuda$"):
+        check_device(device)
 
 
 def test_what_a_killed_save_left_behind_is_removed(corpus, tmp_path):
