@@ -68,6 +68,7 @@ class PretrainConfig:
         log_every: steps between two log lines.
         save_every: steps between two checkpoints to resume from.
         accumulate: parts into which every process cuts its share of a batch to save memory; gradients are their sum.
+            The centroids of ``routing`` move with each part.
         precision: ``float32``; ``float64``; ``bf16`` or ``fp16``, automatic mixed precision over float32 weights.
         compile: ``torch.compile`` the model; the first steps take longer.
     """

@@ -6,7 +6,8 @@
 A run killed at any moment continues from its last checkpoint when the same command is given again, with the same
 loss at every step as if nothing had happened: order, crops, masks and dropout are functions of (seed, step), and the
 rest of the state is in the checkpoint. Several processes share every batch of the recipe, and the loss is that of one,
-but for rounding and dropout; a run may go on with another number of them.
+but for rounding and dropout; a run may go on with another number of them. ``routing`` is the exception: every share of
+a batch moves its centroids, of which the processes then take the mean, so that their number decides a little.
 """
 
 import argparse

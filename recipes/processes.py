@@ -70,9 +70,9 @@ class Processes:
 
     @torch.no_grad()
     def average(self, buffers: Sequence[Tensor]) -> None:
-        """Put the mean over all processes into each."""
+        """Put the mean over all processes into each; those of whole numbers, which have none, stay as they are."""
         if self.num > 1:
-            for buffer in buffers:
+            for buffer in filter(torch.is_floating_point, buffers):
                 distributed.all_reduce(buffer)
                 buffer.div_(self.num)
 

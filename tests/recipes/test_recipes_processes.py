@@ -183,6 +183,13 @@ def group():
     distributed.destroy_process_group()
 
 
+def test_the_mean_is_taken_of_buffers_that_have_one(group):
+    moved, counted = torch.tensor([2.0, 6.0]), torch.tensor([2, 6])
+    Processes(torch.device("cpu"), 0, 2).average([moved, counted])  # the group has one process: its sum, halved
+    assert moved.tolist() == [1.0, 3.0]
+    assert counted.tolist() == [2, 6]
+
+
 class Wrapped(Processes):
     """One process whose model is wrapped as if there were two."""
 
