@@ -132,7 +132,10 @@ class Board:
 def same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
     """Raises ``ValueError`` when a checkpoint's config is not of the run that ``made_of`` tells of."""
     if config.get("lineage") != json.loads(json.dumps(made_of)):
-        raise ValueError(f"{folder} holds a run of another recipe, data or seed: choose another folder")
+        raise ValueError(
+            f"{folder} holds a run of another recipe, data or seed: choose another folder (the same audio with "
+            f"other phone alignments is other data, so is audio with alignments that came later)"
+        )
 
 
 def save_state(

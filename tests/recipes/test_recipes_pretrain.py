@@ -291,6 +291,15 @@ def test_the_unfinished_run_on_other_data_is_refused(corpus, tmp_path):
         pretrain(small_recipe(), fewer, tmp_path / "run")
 
 
+def test_alignments_that_came_later_make_other_data_and_are_named_as_a_reason(corpus, tmp_path):
+    run_until(5, small_recipe(), corpus, tmp_path / "run")
+    root = shutil.copytree(corpus.root, tmp_path / corpus.root.name)
+    (root / "alignments").mkdir()
+    (root / "alignments" / "train-clean-100.ctm").write_text("100-1-0000 1 0.0 0.1 AA\n")
+    with pytest.raises(ValueError, match=r"another recipe, data or seed: .* with alignments that came later\)$"):
+        pretrain(small_recipe(), load_corpus("librispeech", root), tmp_path / "run")
+
+
 def small_corpus_of(root, num_utterances):
     write_corpus(root, num_utterances)
     return load_corpus("librispeech", root)
