@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
 from time import perf_counter
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from ..upstream.features import LogMel, pad_frames, stack_frames
 from .config import PretrainConfig
-from .corpora import Corpus, FrameStore, Utterance, cache_dir, raise_for_all, read_utterance
+from .corpora import Corpus, FrameStore, Utterance, cache_dir, ensure_folder, raise_for_all, read_utterance
 from .objective import corrupt, mask_spans
 
 logger = logging.getLogger(__name__)
@@ -30,16 +31,18 @@ FEATURE_VERSION = 1  # raise it when LogMel.raw changes, so that no stale featur
 
 
 def log_mel_store(corpus: Corpus, num_mels: int) -> FrameStore:
-    """The log-Mel frames (T, F) float16 of a corpus, computed once and kept in the cache; meta has mean and std."""
+    """The log-Mel frames (T, F) float16 of a corpus, computed once and kept in the cache; meta has mean and std. Of
+    several processes that ask at once, one computes them and the others wait."""
     key = hashlib.sha256(f"{FEATURE_VERSION} {num_mels} {corpus.speech_fingerprint}".encode()).hexdigest()[:16]
     folder = cache_dir() / "log-mel" / f"{corpus.name}-{key}"
-    if not folder.exists():
+
+    def make(staging: Path) -> None:
         logger.info("log-Mel features of %d utterances of %s -> %s", len(corpus.utterances), corpus.name, folder)
         moments = Moments(num_mels)
-        FrameStore.create(
-            folder, _computed(corpus.utterances, LogMel(num_mels=num_mels), moments), "float16", moments.meta
-        )
-    return FrameStore.open(folder)
+        computed = _computed(corpus.utterances, LogMel(num_mels=num_mels), moments)
+        FrameStore.write(staging, folder, computed, "float16", moments.meta)
+
+    return FrameStore.open(ensure_folder(folder, make))
 
 
 class Moments:
@@ -68,7 +71,11 @@ def _computed(utterances: Sequence[Utterance], log_mel: LogMel, moments: Moments
 
     @torch.inference_mode()
     def frames(utterance: Utterance) -> np.ndarray:
-        computed = log_mel.raw(read_utterance(utterance)).numpy()
+        wave = read_utterance(utterance)
+        try:
+            computed = log_mel.raw(wave).numpy()
+        except ValueError as error:  # finite, but too loud to be squared
+            raise ValueError(f"{utterance.path}: {error}") from error
         assert len(computed) == utterance.num_frames, utterance.id
         return computed
 

@@ -57,7 +57,11 @@ def lineage(recipe: Recipe, corpus: Corpus, seed: int) -> dict[str, Any]:
 
 def deciding(pretrain: dict[str, Any]) -> dict[str, Any]:
     """The options of a pre-training without those that change its numbers by rounding alone, so that a run may be
-    resumed on a machine with less memory; ``precision`` is left out at its default, which older runs did not name."""
+    resumed on a machine with less memory; ``precision`` is left out at its default, which older runs did not name.
+
+    ``accumulate`` does more to ``routing``, whose centroids move with every part of a batch: runs of it that differ in
+    ``accumulate`` are taken for the same and are not quite.
+    """
     left_out = {"accumulate", "compile"} | ({"precision"} if pretrain["precision"] == "float32" else set())
     return {key: value for key, value in pretrain.items() if key not in left_out}
 

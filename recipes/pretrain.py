@@ -6,7 +6,8 @@
 A run killed at any moment continues from its last checkpoint when the same command is given again, with the same
 loss at every step as if nothing had happened: order, crops, masks and dropout are functions of (seed, step), and the
 rest of the state is in the checkpoint. Several processes share every batch of the recipe, and the loss is that of one,
-but for rounding and dropout; a run may go on with another number of them.
+but for rounding and dropout; a run may go on with another number of them. ``routing`` is the exception: every share of
+a batch moves its centroids, of which the processes then take the mean, so that their number decides a little.
 """
 
 import argparse
@@ -21,7 +22,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from tqdm import tqdm
@@ -34,15 +34,17 @@ from ..upstream.features import LogMel
 from ..upstream.maps_file import how_to_make_maps
 from ..upstream.printable import printable
 from .batches import Batch, Speech, hold_out, log_mel_store, step_seed
-from .config import Recipe, as_overrides, load_recipe, presets
+from .config import OWN_SECTIONS, Recipe, as_overrides, load_recipe, parse_overrides, presets
 from .corpora import Corpus
+from .corpora.cache import folder_lock
 from .lineage import lineage, named_corpus, pretrain_part
 from .objective import MaskedAcousticModel, ReconstructionHead
-from .processes import Processes, joined, rank
+from .processes import Processes, joined, own_device, rank
 from .run_files import Board, Log, read_log, remove_half_written, remove_states, resume, same_lineage, save_state
 
 logger = logging.getLogger(__name__)
 
+DEVICES = ("cpu", "cuda")
 SMALLEST_SCALE = 1e-4  # of fp16: gradients that overflow even so are not finite for another reason
 
 
@@ -67,20 +69,20 @@ def pretrain(
         recipe: the configuration.
         corpus: what to train on, already narrowed to the pre-training subsets.
         folder: where log and checkpoints go.
-        seed: of weights, order, crops, masks and dropout.
+        seed: of weights, order, crops, masks and dropout; from 0 and below 2**63.
         device: of the model.
         processes: those that share the work, each of which calls this with the same arguments and a folder that all of
             them see; None for this one alone on ``device``.
 
     Raises:
-        ValueError: when the loss is not finite, the data are too few, the folder holds another run, the batch cannot be
-            shared, or the upstream starts from maps and has no file of them.
+        ValueError: when the seed is none, the loss is not finite, the data are too few, the folder holds another run or
+            cannot be written, the batch cannot be shared, or the upstream starts from maps and has no file of them.
     """
     processes = processes or Processes(torch.device(device))
+    check_seed(seed)
     check_maps(recipe)
     num_shares(recipe, processes.num)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock") if processes.writes else nullcontext():
+    with folder_lock(folder / "checkpoint") if processes.writes else nullcontext():
         made_of = lineage(recipe, corpus, seed)
         there = (folder / "checkpoint").is_dir()
         if processes.writes:
@@ -173,10 +175,9 @@ def _train(
 
             log.add(loss=loss, step_s=step_s, data_wait_s=waited_s, **({} if overflowed else {"gradient_norm": norm}))
             last = step == config.steps
-            if step % config.log_every == 0 or last:
-                validated = {}
-                if step % config.valid_every == 0 or last:
-                    validated = {"valid_loss": validate(model, valid, device, processes)}
+            validates = step % config.valid_every == 0 or last
+            if validates or step % config.log_every == 0:
+                validated = {"valid_loss": validate(model, valid, device, processes)} if validates else {}
                 line = log.write(step, learning_rate=optimizer.param_groups[0]["lr"], elapsed_s=elapsed_s, **validated)
                 board.add(step, line)
                 bar.set_postfix(loss=f"{line['loss']:.3f}")
@@ -270,9 +271,19 @@ def finished(folder: Path) -> Pretrained:
     )
 
 
+def check_seed(seed: int) -> None:
+    """Raises ``ValueError`` for what PyTorch and NumPy do not both take as a seed."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"a seed must be a whole number from 0 and below 2**63, got {seed!r}: choose another")
+
+
 def check_device(device: str) -> None:
-    """Raises ``ValueError`` when PyTorch cannot compute on ``device``."""
+    """Raises ``ValueError`` when PyTorch cannot compute on ``device``, or it is of another kind than cpu and cuda:
+    others lack float64, and their times are not those of what was computed."""
     try:
+        kind = torch.device(device).type
+        if kind not in DEVICES:
+            raise ValueError(f"the device {device!r} cannot be used (it is of kind {kind}): give --device cpu or cuda")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -297,7 +308,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     keep_freed_memory()
     try:
-        check_device(options.device)
+        check_seed(options.seed)
+        check_device(own_device(options.device))
+        parse_overrides(options.overrides, OWN_SECTIONS)  # refuses those of the benchmark, which nobody reads here
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + options.overrides
         recipe = load_recipe(options.upstream, options.preset, overrides)
         check_maps(recipe)
@@ -305,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         corpus = pretrain_part(named_corpus(data), data.pretrain_subsets)
         with joined(options.device) as processes:
             done = pretrain(recipe, corpus, options.out, options.seed, processes=processes)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:  # wrong request, worker or process that died, disk
         sys.exit(f"error: {printable(error)}" if first else f"process {rank()}: error: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command continues from the last checkpoint" if first else 1)

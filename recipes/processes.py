@@ -70,9 +70,9 @@ class Processes:
 
     @torch.no_grad()
     def average(self, buffers: Sequence[Tensor]) -> None:
-        """Put the mean over all processes into each."""
+        """Put the mean over all processes into each; those of whole numbers, which have none, stay as they are."""
         if self.num > 1:
-            for buffer in buffers:
+            for buffer in filter(torch.is_floating_point, buffers):
                 distributed.all_reduce(buffer)
                 buffer.div_(self.num)
 
@@ -86,16 +86,36 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
+def own_device(device: str) -> str:
+    """``cuda`` as the GPU that this process of torchrun has to itself, made the current one, so that none opens a
+    context on another's; whatever else as it is.
+
+    Raises:
+        ValueError: when the machine has fewer GPUs than processes.
+    """
+    if not device.startswith("cuda") or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return device
+    place, num_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if place >= num_gpus:
+        raise ValueError(
+            f"every process needs a GPU of its own, and this machine has {num_gpus}: give a smaller --nproc-per-node, "
+            f"or --device cpu"
+        )
+    torch.cuda.set_device(place)
+    return f"cuda:{place}"
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """The processes of torchrun, connected by nccl on CUDA and gloo elsewhere; without torchrun this one alone."""
-    place = torch.device(device)
+    """The processes of torchrun, connected by nccl on CUDA and gloo elsewhere; without torchrun this one alone.
+
+    Raises:
+        ValueError: as ``own_device`` does.
+    """
+    place = torch.device(own_device(device))
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Processes(place)
         return
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(place)
     distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(place, distributed.get_rank(), distributed.get_world_size())

@@ -3,7 +3,11 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from socket import gethostname
+from time import time
 from typing import Any
 
 import torch
@@ -15,16 +19,22 @@ from .corpora.cache import writing
 
 logger = logging.getLogger(__name__)
 
+Pending = dict[str, list[float]]
+
 
 class Log:
     """Lines of ``log.jsonl``: means since the last line, then what ``write`` is given.
 
     Lines after ``step`` are of steps that a killed run had taken since its last checkpoint; they are dropped. Without
-    ``writes`` there is no file.
+    ``writes`` there is no file. ``pending`` has sum and number of each value since the last line; states of older
+    versions have the values of every step instead.
     """
 
-    def __init__(self, path: Path, step: int, pending: list[dict[str, float]], writes: bool = True) -> None:
-        self.path, self.pending, self.writes = path, pending, writes
+    def __init__(self, path: Path, step: int, pending: Pending | list[dict[str, float]], writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        self.pending: Pending = {} if isinstance(pending, list) else pending
+        for values in pending if isinstance(pending, list) else ():
+            self.add(**values)
         if writes:
             kept = [line for line in read_log(path) if line["step"] <= step]
             temporary = path.with_suffix(".tmp")
@@ -34,12 +44,13 @@ class Log:
 
     def add(self, **values: float) -> None:
         """Note one step."""
-        self.pending.append(values)
+        for key, value in values.items():
+            total, count = self.pending.get(key, (0.0, 0))
+            self.pending[key] = [total + value, count + 1]
 
     def write(self, step: int, **values: float) -> dict[str, float]:
         """Append the line of ``step`` and return it; a value that some steps lack is the mean of the others."""
-        noted = {key: [line[key] for line in self.pending if key in line] for line in self.pending for key in line}
-        line = {"step": step, **{key: sum(found) / len(found) for key, found in noted.items()}, **values}
+        line = {"step": step, **{key: total / count for key, (total, count) in self.pending.items()}, **values}
         self.pending.clear()
         if self.writes:
             with writing(self.path), self.path.open("a", encoding="utf-8") as file:
@@ -65,33 +76,66 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 class Board:
-    """The log's lines as curves for tensorboard; without ``writes`` there is no file."""
+    """The log's lines as curves for tensorboard; without ``writes`` there is no file.
+
+    Where they cannot be written, as on a full disk, that is told once and the run goes on without. Lines are written by
+    the caller: the thread that tensorboardX writes with would end with its first error, and the next lines wait for it.
+    """
 
     def __init__(self, folder: Path, step: int, writes: bool) -> None:
+        self._folder = folder
         self._writer: Any = None
         if writes:
-            from tensorboardX import SummaryWriter  # here, because it takes long to import
+            from tensorboardX.record_writer import RecordWriter  # here, because it takes long to import
 
-            self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+            with self._told_once():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._writer = RecordWriter(str(folder / f"events.out.tfevents.{int(time())}.{gethostname()}"))
+                self._write(file_version="brain.Event:2")
+                self._write(step=step + 1, session_log={"status": "START"})  # hides lines of steps that a kill undid
 
     def add(self, step: int, line: dict[str, float]) -> None:
         """Show a line of the log."""
         if self._writer is not None:
-            for name, value in line.items():
-                self._writer.add_scalar(f"pretrain/{name}", value, step)
+            values = [{"tag": f"pretrain/{name}", "simple_value": value} for name, value in line.items()]
+            with self._told_once():
+                self._write(step=step, summary={"value": values})
+
+    def _write(self, **event: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write(Event(wall_time=time(), **event).SerializeToString())
+        self._writer.flush()
+
+    @contextmanager
+    def _told_once(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            logger.warning("%s: cannot be written (%s): the curves end here, the log has them", self._folder, reason)
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            with suppress(OSError):  # what cannot be written was told
+                self._writer.close()
+            self._writer = None
 
     def __enter__(self) -> "Board":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
 
 
 def same_lineage(folder: Path, config: dict[str, Any], made_of: dict[str, Any]) -> None:
     """Raises ``ValueError`` when a checkpoint's config is not of the run that ``made_of`` tells of."""
     if config.get("lineage") != json.loads(json.dumps(made_of)):
-        raise ValueError(f"{folder} holds a run of another recipe, data or seed: choose another folder")
+        raise ValueError(
+            f"{folder} holds a run of another recipe, data or seed: choose another folder (the same audio with "
+            f"other phone alignments is other data, so is audio with alignments that came later)"
+        )
 
 
 def save_state(
@@ -101,18 +145,19 @@ def save_state(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
-    older = _states(folder)
+    new = folder / f"step-{progress['step']:08d}"
+    older = [path for path in _states(folder) if path != new]  # a damaged one of this step is replaced
     scale = {"scaler": scaler.state_dict()} if scaler.is_enabled() else {}
-    save_checkpoint(folder / f"step-{progress['step']:08d}", tensors, progress | scale)
+    save_checkpoint(new, tensors, progress | scale)
     for path in older:
         shutil.rmtree(path)
 
 
 def resume(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler, made_of: dict[str, Any]
-) -> tuple[int, float, list[dict[str, float]]]:
-    """Fill model, optimiser and scaler from the last state that is sound, if any: (steps done, seconds spent, steps not
-    yet logged). One that is damaged is named in the log, and replaced when the run comes to its step again.
+) -> tuple[int, float, Pending | list[dict[str, float]]]:
+    """Fill model, optimiser and scaler from the last state that is sound, if any: (steps done, seconds spent, what is
+    not yet logged). One that is damaged is named in the log, and replaced when the run comes to its step again.
 
     Raises:
         ValueError: when the state is of another run than ``made_of`` tells of, or does not fit the model.
@@ -124,7 +169,7 @@ def resume(
         except ValueError as error:
             logger.warning("%s; the run goes on from the state before it, or from the start", error)
     else:
-        return 0, 0.0, []
+        return 0, 0.0, {}
     same_lineage(folder, config, made_of)
     restore(model, part(tensors, "model."), state_folder)
     state: dict[int, dict[str, Tensor]] = {}

@@ -52,7 +52,7 @@ def _save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> N
         sums = "".join(f"{_sha256(temporary / name)}  {name}\n" for name in (WEIGHTS, CONFIG))
         (temporary / SUMS).write_text(sums, encoding="ascii")  # as sha256sum -c reads it
         for path in temporary.iterdir():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows syncs only what may be written
                 os.fsync(file.fileno())
         _readable_as_others(temporary)
         if folder.exists():

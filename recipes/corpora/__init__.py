@@ -42,7 +42,7 @@ REFUSED = {  # options that a corpus does not take, and what to do instead
         "label": "its one label is the speaker's sex",
         "split_lists": _MADE,
         "shared_speakers": "its subsets share none",
-        "skip_broken": "damaged files of it are made again",
+        "skip_broken": "where a file of it is damaged, remove its folder in the cache, it will be made again",
     },
     "librispeech": {"label": "list the recordings in a CSV with that column, and name the corpus 'manifest'"},
     "manifest": {

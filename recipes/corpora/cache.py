@@ -108,7 +108,7 @@ def replace_file(path: Path) -> Iterator[Path]:
             with file:
                 yield temporary
                 temporary.chmod(os.fstat(file.fileno()).st_mode & 0o777)  # safetensors denies others
-                with temporary.open("rb") as written:
+                with temporary.open("r+b") as written:  # Windows syncs only what may be written
                     os.fsync(written.fileno())
                 if fcntl is None:  # Windows moves no open file
                     file.close()

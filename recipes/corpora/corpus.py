@@ -197,7 +197,8 @@ class Corpus:
         pre-training, which read none of these, are filed under it.
 
         ``subset`` enters, and a manifest without such a column takes it from the split. Of an assigned corpus,
-        pre-training takes a part, of which the split decides what is in it.
+        pre-training takes a part, of which the split decides what is in it. Alignments with times enter too, though
+        neither reads them: when some come later, into ``ROOT/alignments`` for example, both are made anew.
         """
         return self._fingerprint(with_labels=False)
 

@@ -67,38 +67,46 @@ class FrameStore:
                 that is not finite in ``dtype``; and when there are no items, or ``meta`` is not JSON.
         """
         folder = Path(folder)
+        with atomic_folder(folder) as staging:
+            cls.write(staging, folder, items, dtype, meta)
+        return cls.open(folder)
+
+    @staticmethod
+    def write(
+        staging: Path, folder: Path, items: Iterable[tuple[str, np.ndarray]], dtype: str, meta: dict[str, Any]
+    ) -> None:
+        """What ``create`` does, into the empty folder ``staging`` of a caller who gives it the name ``folder``, which
+        messages tell."""
         ids: list[str] = []
         lengths: list[int] = []
         checksums: list[int] = []
         seen: set[str] = set()
         frame_shape: tuple[int, ...] | None = None
         digest = hashlib.sha256()
-        with atomic_folder(folder) as staging:
-            with (staging / DATA).open("wb") as file:
-                for id, array in items:
-                    if id in seen:
-                        raise ValueError(f"frame store {folder}: id {id!r} comes twice: ids must be unique")
-                    frame_shape = array.shape[1:] if frame_shape is None else frame_shape
-                    content = _checked(folder, id, array, frame_shape, dtype).tobytes()
-                    file.write(content)
-                    digest.update(content)
-                    seen.add(id)
-                    ids.append(id)
-                    lengths.append(len(array))
-                    checksums.append(zlib.crc32(content))
-                file.flush()
-                os.fsync(file.fileno())
-            if frame_shape is None:
-                raise ValueError(f"frame store {folder}: there is nothing to store: give at least one utterance")
-            index = {"dtype": np.dtype(dtype).str, "frame_shape": list(frame_shape), "ids": ids, "lengths": lengths}
-            sums = {"frames_sha256": digest.hexdigest(), "crc32": checksums}
-            body = _serialised(folder, index | {"meta": meta} | sums)
-            head = {"schema": SCHEMA, "sha256": hashlib.sha256(body.encode()).hexdigest()}
-            with (staging / INDEX).open("w", encoding="utf-8") as file:
-                file.write(json.dumps(head) + "\n" + body)
-                file.flush()
-                os.fsync(file.fileno())
-        return cls.open(folder)
+        with (staging / DATA).open("wb") as file:
+            for id, array in items:
+                if id in seen:
+                    raise ValueError(f"frame store {folder}: id {id!r} comes twice: ids must be unique")
+                frame_shape = array.shape[1:] if frame_shape is None else frame_shape
+                content = _checked(folder, id, array, frame_shape, dtype).tobytes()
+                file.write(content)
+                digest.update(content)
+                seen.add(id)
+                ids.append(id)
+                lengths.append(len(array))
+                checksums.append(zlib.crc32(content))
+            file.flush()
+            os.fsync(file.fileno())
+        if frame_shape is None:
+            raise ValueError(f"frame store {folder}: there is nothing to store: give at least one utterance")
+        index = {"dtype": np.dtype(dtype).str, "frame_shape": list(frame_shape), "ids": ids, "lengths": lengths}
+        sums = {"frames_sha256": digest.hexdigest(), "crc32": checksums}
+        body = _serialised(folder, index | {"meta": meta} | sums)
+        head = {"schema": SCHEMA, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+        with (staging / INDEX).open("w", encoding="utf-8") as file:
+            file.write(json.dumps(head) + "\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
 
     @classmethod
     def open(cls, *folders: Path) -> "FrameStore":

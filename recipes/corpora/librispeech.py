@@ -1,5 +1,6 @@
 """Loads any folder in LibriSpeech layout: ``ROOT/SUBSET/SPEAKER/CHAPTER/ID.flac``, with the phone labels it finds."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .alignments import Labels, fit_to_audio, label_lines
+from .alignments import Labels, check_id, fit_to_audio, label_lines
 from .audio_headers import AudioFile, Header, read_headers, undecodable
 from .corpus import PHONE_SET, SIL, Corpus, PhoneAlignment, Utterance
 from .label_files import LabelSource, find_labels, named_labels, read_labels
 
+logger = logging.getLogger(__name__)
+
 AUDIO_SUFFIXES = (".flac", ".wav")
 LAYOUT = "ROOT/SUBSET/SPEAKER/CHAPTER/ID.flac (or .wav)"
+LOOKED_INTO, DEEPEST = 3, 4  # folders in each, and levels, of what is no subset
 
 
 @dataclass(frozen=True)
@@ -84,40 +88,76 @@ def _find_root(root: Path) -> tuple[Path, list[str]]:
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder: give --root a folder in LibriSpeech layout, {LAYOUT}")
     if subsets := _subsets(root):
+        _tell_misplaced(root, subsets)
         return root, subsets
-    if _has_audio(root, "*/*/*"):
+    if _has_audio(root):
         return root.parent, [root.name]
     inner = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _subsets(folder)]
     if len(inner) == 1:
-        return inner[0], _subsets(inner[0])
+        subsets = _subsets(inner[0])
+        _tell_misplaced(inner[0], subsets)
+        return inner[0], subsets
     if inner:
         raise ValueError(f"{root}: holds several corpora, {', '.join(path.name for path in inner)}: give one as --root")
     raise ValueError(f"{root}: no audio in LibriSpeech layout here, expected {LAYOUT}: correct --root")
 
 
 def _subsets(root: Path) -> list[str]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [folder.name for folder in folders if _has_audio(folder, "*/*/*")]
+    return [folder.name for folder in _folders(root) if _has_audio(folder)]
 
 
-def _has_audio(folder: Path, pattern: str) -> bool:
-    return any(next(folder.glob(pattern + suffix), None) for suffix in AUDIO_SUFFIXES)
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _has_audio(folder: Path) -> bool:
+    return any(_is_audio(path.name) for path in folder.glob("*/*/*"))
+
+
+def _is_audio(name: str) -> bool:
+    return name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
+
+
+def _tell_misplaced(root: Path, subsets: list[str]) -> None:
+    """Warn of folders beside the subsets with audio at another depth, as of an archive unpacked one level too deep."""
+    for folder in _folders(root):
+        if folder.name not in subsets and (path := _misplaced(folder)):
+            logger.warning("%s is left out, audio must lie at %s: move or remove %s", path, LAYOUT, folder)
+
+
+def _misplaced(folder: Path) -> Path | None:
+    """Audio somewhere below; looks into ``LOOKED_INTO`` folders of each, since there may be millions of other files."""
+    for inner, below, names in os.walk(folder, followlinks=True):
+        deep = len(Path(inner).relative_to(folder).parts)
+        below[:] = sorted(below)[:LOOKED_INTO] if deep < DEEPEST else []
+        if audio := next(filter(_is_audio, names), None):
+            return Path(inner) / audio
+    return None
 
 
 def _scan(root: Path, subsets: list[str]) -> Iterator[_Found]:
-    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would go unnoticed."""
+    """All audio of the subsets. Raises ``ValueError`` for audio at another depth, which would go unnoticed, and for a
+    name that is no id."""
     for subset in subsets:
         for folder, below, names in os.walk(root / subset, followlinks=True):
             parts = Path(folder).relative_to(root / subset).parts
             if len(parts) > 3:
                 below.clear()  # deep enough to see misplaced audio; a link may lead in a circle
-            audio = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
+            audio = list(filter(_is_audio, names))
             if audio and len(parts) != 2:
                 raise ValueError(f"{Path(folder) / audio[0]}: audio must lie at {LAYOUT}: move or remove it")
             for name in audio:
                 path = Path(folder) / name
-                stat = path.stat()
-                yield _Found(subset, parts[0], parts[1], path.stem, AudioFile(path, stat.st_size, stat.st_mtime_ns))
+                yield _Found(subset, parts[0], parts[1], check_id(str(path), path.stem), _listed(path))
+
+
+def _listed(path: Path) -> AudioFile:
+    """The file with its size and time of change; a link to nowhere has none, and whoever opens it tells of it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return AudioFile(path, 0, 0)
+    return AudioFile(path, stat.st_size, stat.st_mtime_ns)
 
 
 def _transcripts(chapter: Path) -> dict[str, str]:

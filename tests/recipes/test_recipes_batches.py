@@ -6,7 +6,9 @@ Legend: B batch, T 10 ms frames, n stacked frames, F Mel bands.
 import dataclasses
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -296,6 +298,26 @@ def test_the_store_is_made_once_for_each_corpus_and_size(tmp_path, own_cache, mo
     assert len(log_mel_store(fewer, 8)) == 5
 
 
+def test_of_those_who_ask_at_once_one_makes_the_store_and_the_others_wait(tmp_path, own_cache, monkeypatch):
+    """Each process of torchrun, and each job of a grid, asks for it first of all."""
+    corpus, read, start = small_corpus(tmp_path / "speech"), [], Barrier(3)
+
+    def slowly(utterance):
+        time.sleep(0.02)
+        read.append(utterance.id)
+        return read_utterance(utterance)
+
+    def ask(_):
+        start.wait()
+        return log_mel_store(corpus, 8).ids
+
+    monkeypatch.setattr(module, "read_utterance", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(ask, range(3)))
+    assert found == [[u.id for u in corpus.utterances]] * 3
+    assert len(read) == len(corpus.utterances)
+
+
 def test_parts_of_a_file_have_features_of_their_own_and_new_labels_need_no_new_ones(tmp_path, own_cache, monkeypatch):
     corpus = small_corpus(tmp_path / "speech")
     longest = corpus.utterances[-1]
@@ -321,6 +343,14 @@ def test_a_recording_that_changed_its_length_is_noticed(tmp_path, own_cache):
     soundfile.write(corpus.utterances[3].path, np.zeros(corpus.utterances[3].num_samples + 1), 16_000)
     with pytest.raises(ValueError, match=r"has changed since the corpus was loaded.*run again"):
         log_mel_store(corpus, 8)
+
+
+def test_a_recording_that_is_too_loud_is_named(tmp_path, own_cache):
+    root = write_corpus(tmp_path / "speech")
+    loud = root / "train-clean-100" / "100" / "1" / "100-1-0004.wav"
+    soundfile.write(loud, np.full(16_000, 1e20), 16_000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=f"^{loud}: a waveform holds .* numbers above 1e18: repair or remove"):
+        log_mel_store(load_corpus("librispeech", root), 8)
 
 
 def test_a_recording_that_cannot_be_read_leaves_no_store(tmp_path, own_cache):

@@ -1,13 +1,16 @@
 """Pre-training: a killed run continues as if nothing had happened, and what cannot be trained on is told."""
 
+import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,11 +20,13 @@ from recipes_fixtures import small_corpus, small_recipe, with_maps, write_corpus
 from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes import run_files
 from s3prl_attention.recipes.batches import Speech, log_mel_store
-from s3prl_attention.recipes.corpora import load_corpus
-from s3prl_attention.recipes.pretrain import finished, learning_rate, main, pretrain, read_log
+from s3prl_attention.recipes.corpora import cache, load_corpus
+from s3prl_attention.recipes.corpora.cache import Unwritable
+from s3prl_attention.recipes.pretrain import Log, check_device, finished, learning_rate, main, pretrain, read_log
 from s3prl_attention.upstream import load, names
-from s3prl_attention.upstream.checkpoint import load_checkpoint
+from s3prl_attention.upstream.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_attention.upstream.features import LogMel
+from tensorboardX.record_writer import RecordWriter
 
 TIMES = {"step_s", "data_wait_s", "elapsed_s"}
 
@@ -166,6 +171,33 @@ def test_lines_that_average_over_a_saved_state_continue_exactly(corpus, tmp_path
     assert curve(tmp_path / "run") == curve(tmp_path / "whole")
 
 
+def test_a_state_of_an_older_version_that_kept_every_step_continues_exactly(corpus, tmp_path):
+    recipe = small_recipe("fixed_init", "pretrain.log_every=3", "pretrain.valid_every=12")
+    pretrain(recipe, corpus, tmp_path / "whole")
+    run_until(6, recipe, corpus, tmp_path / "run")
+    config, tensors = load_checkpoint(tmp_path / "run" / "step-00000004")
+    assert {count for _, count in config["pending"].values()} == {1}
+    pending = [{key: total for key, (total, _) in config["pending"].items()}]
+    save_checkpoint(tmp_path / "run" / "step-00000004", tensors, config | {"pending": pending})
+    pretrain(recipe, corpus, tmp_path / "run")
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+def test_what_waits_for_the_next_line_does_not_grow_with_its_steps(tmp_path):
+    """A state holds it, and none of ours may have more than so many values."""
+    log = Log(tmp_path / "log.jsonl", 0, {})
+    losses = [0.1 * step for step in range(1, 1001)]
+    for step, loss in enumerate(losses):
+        log.add(loss=loss, **({"gradient_norm": loss} if step % 2 else {}))
+    assert {key: len(kept) for key, kept in log.pending.items()} == {"loss": 2, "gradient_norm": 2}
+    total = 0.0
+    for loss in losses:
+        total += loss
+    line = log.write(1000)
+    assert line == {"step": 1000, "loss": total / 1000, "gradient_norm": pytest.approx(50.1)}
+    assert not log.pending
+
+
 def test_a_line_cut_short_by_the_kill_is_dropped(corpus, whole, tmp_path):
     run_until(9, small_recipe(), corpus, tmp_path)
     log = tmp_path / "log.jsonl"
@@ -205,6 +237,15 @@ def test_a_damaged_state_is_told_and_the_run_begins_again(corpus, whole, tmp_pat
     assert curve(tmp_path) == curve(whole.checkpoint.parent)
     assert load_checkpoint(again.checkpoint)[0] == load_checkpoint(whole.checkpoint)[0]
     assert not list(tmp_path.glob("step-*"))
+
+
+def test_the_state_that_replaces_a_damaged_one_of_its_step_stays(corpus, tmp_path):
+    run_until(6, small_recipe(), corpus, tmp_path)
+    state = tmp_path / "step-00000004"
+    (state / "model.safetensors").write_bytes(b"damaged")
+    run_until(5, small_recipe(), corpus, tmp_path)
+    assert list(tmp_path.glob("step-*")) == [state]
+    assert load_checkpoint(state)[0]["step"] == 4
 
 
 def test_of_two_states_the_one_before_a_damaged_one_is_used(corpus, whole, tmp_path, caplog):
@@ -248,6 +289,15 @@ def test_the_unfinished_run_on_other_data_is_refused(corpus, tmp_path):
     fewer = small_corpus_of(tmp_path / "speech", 13)
     with pytest.raises(ValueError, match="another recipe, data or seed"):
         pretrain(small_recipe(), fewer, tmp_path / "run")
+
+
+def test_alignments_that_came_later_make_other_data_and_are_named_as_a_reason(corpus, tmp_path):
+    run_until(5, small_recipe(), corpus, tmp_path / "run")
+    root = shutil.copytree(corpus.root, tmp_path / corpus.root.name)
+    (root / "alignments").mkdir()
+    (root / "alignments" / "train-clean-100.ctm").write_text("100-1-0000 1 0.0 0.1 AA\n")
+    with pytest.raises(ValueError, match=r"another recipe, data or seed: .* with alignments that came later\)$"):
+        pretrain(small_recipe(), load_corpus("librispeech", root), tmp_path / "run")
 
 
 def small_corpus_of(root, num_utterances):
@@ -301,8 +351,9 @@ def test_every_line_of_the_log_has_loss_rate_gradient_and_times(whole):
 def test_lines_are_means_of_the_steps_since_the_last(corpus, whole, tmp_path):
     pretrain(small_recipe("fixed_init", "pretrain.log_every=5"), corpus, tmp_path)
     every, fifth = curve(whole.checkpoint.parent), curve(tmp_path)
-    assert [line["step"] for line in fifth] == [5, 10, 12]
-    for line, (first, last) in zip(fifth, ((0, 5), (5, 10), (10, 12)), strict=True):
+    assert [line["step"] for line in fifth] == [5, 6, 10, 12]
+    assert [line["step"] for line in fifth if "valid_loss" in line] == [6, 12], "a validation has a line of its own"
+    for line, (first, last) in zip(fifth, ((0, 5), (5, 6), (6, 10), (10, 12)), strict=True):
         steps = every[first:last]
         assert line["loss"] == pytest.approx(sum(step["loss"] for step in steps) / len(steps), rel=1e-6)
 
@@ -312,6 +363,39 @@ def test_there_is_a_file_for_tensorboard(whole):
     content = events.read_bytes()
     for name in (b"pretrain/loss", b"pretrain/valid_loss", b"pretrain/learning_rate", b"pretrain/gradient_norm"):
         assert name in content
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_curves_that_cannot_be_written_are_told_once_and_the_run_goes_on(corpus, whole, tmp_path, caplog, monkeypatch):
+    flushed = []
+
+    def flush(writer):
+        flushed.append(writer)
+        if len(flushed) > 1:
+            raise FULL
+
+    monkeypatch.setattr(RecordWriter, "flush", flush)
+    pretrain(small_recipe(), corpus, tmp_path)
+    assert curve(tmp_path) == curve(whole.checkpoint.parent)
+    assert len(flushed) == 2
+    told = f"{tmp_path / 'tensorboard'}: cannot be written (" + os.strerror(errno.ENOSPC)
+    assert [told in record.message for record in caplog.records if record.levelname == "WARNING"] == [True]
+
+
+def test_curves_that_cannot_be_closed_do_not_hide_why_the_run_ended(corpus, tmp_path, monkeypatch):
+    def close(writer, plain=RecordWriter.close):
+        plain(writer)
+        raise FULL
+
+    def write(log, step, **values):
+        raise Unwritable("free some room")
+
+    monkeypatch.setattr(RecordWriter, "close", close)
+    monkeypatch.setattr(module.Log, "write", write)
+    with pytest.raises(Unwritable, match="free some room"):
+        pretrain(small_recipe(), corpus, tmp_path)
 
 
 def test_the_checkpoint_is_an_upstream_that_knows_its_corpus_and_lineage(corpus, whole):
@@ -395,6 +479,13 @@ def test_a_gradient_that_is_not_finite_is_told_too(corpus, tmp_path, monkeypatch
         pretrain(small_recipe(), corpus, tmp_path)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 0.5])
+def test_a_seed_that_is_none_is_told_before_features_are_made(corpus, tmp_path, seed):
+    with pytest.raises(ValueError, match=r"a seed must be a whole number from 0 and below 2\*\*63, got "):
+        pretrain(small_recipe(), corpus, tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
 def test_too_little_data_is_told(tmp_path):
     with pytest.raises(ValueError, match="at least 2 utterances, got 1"):
         pretrain(small_recipe(), one_utterance(tmp_path / "speech"), tmp_path / "run")
@@ -452,6 +543,8 @@ def test_the_command_trains_and_says_where_and_how_well(corpus, tmp_path, capsys
         (["fixed_init", "--corpus", "librispeech"], "needs a folder in LibriSpeech layout: give --root"),
         (["fixed_init", "--corpus", "librispeech", "--root", "/nowhere/at/all"], "/nowhere/at/all"),
         (["fixed_init", "model.num_heads=4"], "needs at least 7 heads"),
+        (["fixed_init", "probe.num_epocs=3"], "is no override: write section.option=value; sections: data, model, "),
+        (["fixed_init", "--seed", "-1"], "a seed must be a whole number from 0 and below 2**63, got -1: choose"),
     ],
 )
 def test_the_command_answers_a_mistake_in_one_line(tmp_path, words, message):
@@ -462,6 +555,38 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path, words, message):
     assert message in told.value.code
     assert "\n" not in told.value.code
     assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_the_command_tells_of_a_folder_that_cannot_be_written(corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(SystemExit, match=r"^error: .*file.*: cannot be written \(.*\): choose another folder"):
+            main(command(corpus, out))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the process ended: run again"), PermissionError(13, "denied", "x")])
+def test_the_command_tells_of_a_dead_worker_or_a_file_in_one_line(corpus, tmp_path, monkeypatch, error):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(module, "named_corpus", fail)
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(str(error))}$"):
+        main(command(corpus, tmp_path / "run"))
+
+
+def test_a_second_run_in_a_folder_says_that_it_waits_for_the_first(corpus, whole, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(cache, "WAIT_QUIETLY_S", 0.01)
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "run"
+    with ThreadPoolExecutor(1) as pool:
+        with cache.folder_lock(folder / "checkpoint"):
+            second = pool.submit(pretrain, small_recipe(), corpus, folder)
+            give_up = time.monotonic() + 60
+            while f"waiting for another process that is making {folder / 'checkpoint'}" not in caplog.text:
+                assert time.monotonic() < give_up, "it says nothing"
+                time.sleep(0.02)
+        assert second.result().checkpoint == folder / "checkpoint"
+    assert curve(folder) == curve(whole.checkpoint.parent)
 
 
 def test_the_command_tells_how_to_go_on_after_ctrl_c(corpus, tmp_path, monkeypatch):
@@ -481,6 +606,13 @@ def test_overrides_may_stand_where_the_help_shows_them(corpus, tmp_path):
 def test_a_device_that_is_not_there_is_told_in_one_line(corpus, tmp_path):
     with pytest.raises(SystemExit, match=r"error: .*banana"):
         main([*command(corpus, tmp_path / "run"), "--device", "banana"])
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu:0"])
+def test_devices_that_are_neither_cpu_nor_cuda_are_refused(device):
+    kind = device.split(":")[0]
+    with pytest.raises(ValueError, match=rf"^the device '{device}' .*of kind {kind}\): give --device cpu or cuda$"):
+        check_device(device)
 
 
 def test_what_a_killed_save_left_behind_is_removed(corpus, tmp_path):

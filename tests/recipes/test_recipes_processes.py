@@ -13,7 +13,7 @@ from s3prl_attention.recipes import pretrain as module
 from s3prl_attention.recipes.batches import Speech, log_mel_store, step_seed
 from s3prl_attention.recipes.lineage import lineage
 from s3prl_attention.recipes.pretrain import num_shares, pretrain, read_log
-from s3prl_attention.recipes.processes import Processes
+from s3prl_attention.recipes.processes import Processes, joined
 from s3prl_attention.upstream import names
 from s3prl_attention.upstream.checkpoint import load_checkpoint
 from s3prl_attention.upstream.features import LogMel
@@ -144,12 +144,50 @@ def test_a_batch_that_cannot_be_shared_is_refused(overrides, num, message):
         num_shares(small_recipe("fixed_init", *overrides), num)
 
 
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """What became the current device, on a machine that seems to have two."""
+    current = []
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "made up")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+def test_every_process_has_a_gpu_of_its_own_before_it_looks_at_one(two_gpus, monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    looked = []
+
+    def look(device):
+        looked.append((device, list(two_gpus)))
+        raise ValueError("seen")
+
+    monkeypatch.setattr(module, "check_device", look)
+    with pytest.raises(SystemExit, match="error: seen"):
+        module.main(["fixed_init", "--device", "cuda", "--out", str(tmp_path)])
+    assert looked == [("cuda:1", [1])]
+
+
+def test_more_processes_than_gpus_are_told_in_one_line(two_gpus, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match=r"this machine has 2: give a smaller --nproc-per-node, or --device cpu$"):
+        joined("cuda").__enter__()
+    assert not two_gpus
+
+
 @pytest.fixture(scope="module")
 def group():
     """A group of one process, whose gradients still go through DistributedDataParallel."""
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
+
+
+def test_the_mean_is_taken_of_buffers_that_have_one(group):
+    moved, counted = torch.tensor([2.0, 6.0]), torch.tensor([2, 6])
+    Processes(torch.device("cpu"), 0, 2).average([moved, counted])  # the group has one process: its sum, halved
+    assert moved.tolist() == [1.0, 3.0]
+    assert counted.tolist() == [2, 6]
 
 
 class Wrapped(Processes):

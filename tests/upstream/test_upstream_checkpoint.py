@@ -39,6 +39,15 @@ def test_what_was_saved_is_read(tmp_path):
     assert all(torch.equal(again[name], tensors[name]) and again[name].dtype == tensors[name].dtype for name in tensors)
 
 
+def test_files_are_synced_through_handles_that_may_write(tmp_path, monkeypatch):
+    """Windows refuses others."""
+    synced = []
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: synced.append(os.write(handle, b"")))
+    save_checkpoint(tmp_path / "x", {"a": torch.ones(1)}, {})
+    assert len(synced) == len([WEIGHTS, CONFIG, SUMS])
+    assert load_checkpoint(tmp_path / "x")[1].keys() == {"a"}
+
+
 def test_the_folder_says_how_it_came_about(sound):
     config, tensors = load_checkpoint(sound)
     assert config["upstream"] == "fixed_init"

@@ -40,7 +40,8 @@ def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
     pitch, formants and thereby spectra differ.
 
     Raises:
-        ValueError: for an unknown size, a negative seed, or when the optional packages that speak are not installed.
+        ValueError: for an unknown size, a negative seed, files that are damaged or missing, or when the optional
+            packages that speak are not installed.
     """
     if size not in SIZES:
         raise ValueError(f"unknown size {size!r} of the synthetic corpus: {near_names(size, SIZES)}")
@@ -51,7 +52,11 @@ def load_synthetic(*, size: str = "small", seed: int = 0) -> Corpus:
     name = f"synthetic-v{GENERATOR_VERSION}-{size}-seed{seed}"
     folder = ensure_folder(cache_dir() / "corpora" / name, lambda staging: generate(staging, size=size, seed=seed))
     _check_sums(folder)
-    corpus = load_librispeech(folder)
+    try:
+        corpus = load_librispeech(folder)
+    except ValueError as error:  # its own cure, such as to fetch the file again, is none here
+        damaged = str(error).partition(": ")[0]
+        raise ValueError(f"{damaged}: the made corpus is damaged: remove {folder}, it will be made again") from error
     checksums = dict(line.split() for line in (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines())
     speakers = read_speakers(folder)
     if set(checksums) != {item.id for item in corpus.utterances} or not speakers.keys() >= {

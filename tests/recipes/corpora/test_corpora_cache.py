@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from s3prl_attention.recipes.corpora import atomic_folder, cache_dir, ensure_folder
+from s3prl_attention.recipes.corpora import atomic_folder, cache, cache_dir, ensure_folder
 from s3prl_attention.recipes.corpora.cache import replace_file
 from safetensors.torch import save_file
 
@@ -122,6 +122,16 @@ def test_what_took_the_place_has_the_rights_of_any_other_file(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "maps.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_is_synced_through_a_handle_that_may_write(tmp_path, monkeypatch):
+    """Windows refuses others."""
+    synced = []
+    monkeypatch.setattr(cache.os, "fsync", lambda handle: synced.append(os.write(handle, b"")))
+    with replace_file(tmp_path / "key.json") as temporary:
+        temporary.write_text("new")
+    assert synced == [0]
+    assert (tmp_path / "key.json").read_text() == "new"
 
 
 def test_what_a_killed_process_was_writing_goes_with_the_next_writing(tmp_path):

@@ -229,6 +229,11 @@ def empty_audio(root: Path) -> None:
     write_audio(root / "dev" / "9" / "1" / "bad.wav", seconds=0)
 
 
+def not_utf8(root: Path) -> None:
+    folder = root / "dev" / "9" / "1"
+    (folder / "9-1-0000.flac").rename(folder / os.fsdecode(b"caf\xe9.flac"))
+
+
 def bad_text(root: Path) -> None:
     (root / "dev" / "9" / "1" / "9-1.trans.txt").write_text("9-1-0000 HELLO\n9-1-0001\n")
 
@@ -266,6 +271,7 @@ def mixed_labels(root: Path) -> None:
         (twice, r"9-1-0000\.wav: utterance '9-1-0000' is also .*9-1-0000\.flac"),
         (no_audio, r"bad\.flac: not readable as audio"),
         (empty_audio, r"bad\.wav: audio must hold at least one sample"),
+        (not_utf8, r"caf.*\.flac: an utterance id is a plain name without slashes, got 'caf\\udce9'"),
         (bad_text, r"9-1\.trans\.txt:2: a line is 'ID TEXT'"),
         (double_text, r"9-1\.trans\.txt:2: '9-1-0000' has a text already"),
         (other_labels, r"dev\.ctm: labels no utterance of this corpus, its ids look like 'xyz'"),
@@ -290,6 +296,43 @@ def test_several_bad_files_are_told_at_once(tmp_path: Path) -> None:
         (root / "dev" / "9" / "1" / f"bad{number}.flac").write_text("text")
     with pytest.raises(ValueError, match=r"bad0\.flac.*bad1\.flac.*bad2\.flac.*and 2 more files"):
         load_corpus("librispeech", root)
+
+
+def test_links_to_nowhere_are_told_at_once_or_left_out(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    for name in ("a", "b"):
+        (root / "dev" / "9" / "1" / f"{name}.flac").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"a\.flac: no such audio file.*b\.flac: no such audio file.*--skip-broken"):
+        load_corpus("librispeech", root)
+    for _ in range(2):
+        corpus = load_corpus("librispeech", root, skip_broken=True)
+        assert [told.split(": ")[0] for told in corpus.left_out] == ["a", "b"]
+        assert len(corpus.utterances) == 4
+
+
+def test_a_subset_is_found_whatever_the_case_of_its_suffixes(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    for path in (root / "dev-other").rglob("*.flac"):
+        path.rename(path.with_suffix(".FLAC"))
+    assert load_corpus("librispeech", root).subsets() == ["dev", "dev-other"]
+    assert load_corpus("librispeech", root / "dev-other").subsets() == ["dev-other"]
+
+
+@pytest.mark.parametrize(
+    ("place", "given"), [("LibriSpeech/test/11/3", ""), ("LibriSpeech/test/11/3", "toy"), ("11", "toy"), (".", "toy")]
+)
+def test_folders_beside_the_subsets_with_audio_elsewhere_are_told(
+    tmp_path: Path, place: str, given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_root(tmp_path)
+    labels(root, "dev/9/1/9-1-0000.TextGrid", GRID)
+    load_corpus("librispeech", root)
+    assert not caplog.records
+    audio = write_audio(root / "test" / place / "11-3-0001.flac")
+    assert load_corpus("librispeech", tmp_path / given).subsets() == ["dev", "dev-other"]
+    (told,) = caplog.messages
+    assert told.startswith(f"{audio} is left out, audio must lie at ROOT/SUBSET/")
+    assert told.endswith(f": move or remove {root / 'test'}")
 
 
 def test_roots_that_hold_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,6 +220,19 @@ def test_a_made_corpus_that_lost_a_file_says_so(
     monkeypatch.setattr(synthetic, "load_librispeech", lambda folder: damaged)
     with pytest.raises(ValueError, match="remove the folder"):
         load_corpus("synthetic", size="tiny")
+
+
+def test_a_made_corpus_with_a_damaged_file_says_what_to_remove(
+    synthetic_tiny: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(synthetic_tiny.root, tmp_path / "corpora" / synthetic_tiny.root.name)
+    monkeypatch.setenv("S3PRL_ATTENTION_CACHE", str(tmp_path))
+    damaged = root / synthetic_tiny.utterances[3].path.relative_to(synthetic_tiny.root)
+    damaged.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"^{damaged}: the made corpus is damaged: remove {root}, it will be made"):
+        load_corpus("synthetic", size="tiny")
+    with pytest.raises(ValueError, match=r"takes no skip_broken: .* remove its folder in the cache"):
+        load_corpus("synthetic", size="tiny", skip_broken=True)
 
 
 def test_seeds_and_chapters_differ_and_keys_repeat() -> None:
