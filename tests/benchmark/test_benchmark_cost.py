@@ -1,6 +1,8 @@
 """The audit's command: every row is measured or said why not, nothing is measured twice, nothing finished is lost."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from cost_fixtures import GREEDY_BYTES, twin  # noqa: F401 (a fixture)
@@ -158,6 +160,31 @@ def test_a_stop_loses_no_finished_length(measured, tmp_path, capsys):
     assert stopped.value.code == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert set(cells(tmp_path)) == {("self_attention", 12), ("fixed_init", 12)}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from s3prl_attention.benchmark.claims import claims_of
+with claims_of(Path(sys.argv[1])).hold("cost.json") as ours:
+    print(ours, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_audits_do_not_write_one_file(measured, tmp_path):
+    pytest.importorskip("fcntl", reason="claims are POSIX locks")
+    run(tmp_path, "--upstream", "fixed_init", lengths=("16",))
+    before = (tmp_path / "cost.json").read_bytes()
+    words = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(SystemExit, match=f"^error: another audit is measuring into {tmp_path}: wait for its end"):
+            run(tmp_path, "--upstream", "fixed_init")
+        assert (tmp_path / "cost.json").read_bytes() == before
+        other.communicate("\n")
+    run(tmp_path, "--upstream", "fixed_init")
+    assert measured == [(number, ["self_attention", "fixed_init"]) for number in (16, 32)]
 
 
 def test_changed_code_is_measured_anew(measured, tmp_path, monkeypatch):
