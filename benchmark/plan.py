@@ -14,11 +14,10 @@ from ..recipes.pretrain import check_device
 from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
-from .environment import describe
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
 from .settings import Study, check_overrides, load_study
-from .stopwatch import timing_path
+from .stopwatch import machine_of, timing_path
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def make_plan(request: Request) -> Plan:
         check(foreign)
     speech = load_speech(studies[MEL].recipe.data)
     threads = torch.get_num_threads()
-    machine = f"{describe(threads)['cpu']} {request.device}"
+    machine = machine_of(request.device)
     rows = list({study.upstream: study for study in found[:-1]}.values())
     return Plan(
         request=request,

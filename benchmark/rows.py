@@ -153,9 +153,9 @@ def _settings(cell: Mapping) -> dict[str, object]:
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
         "data.pretraining": {"fingerprint": ((cell["data"] or {}).get("pretraining") or {}).get("fingerprint")},
         "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split", "source_hash")},
-        "environment": {key: machine[key] or None for key in ("cpu", "cores", "threads")},
+        "environment": {key: machine.get(key) or None for key in ("cpu", "cores", "threads", "gpu")},
         "version": {"python": ".".join(python.split(".")[:2]) or None, **{key: packages.get(key) for key in PACKAGES}},
-        "device": ((cell["time"] or {}).get("setting") or {}).get("device"),
+        "device": machine.get("device") or ((cell["time"] or {}).get("setting") or {}).get("device"),
     }
     return {key: value for key, value in flat(parts).items() if value is not None}
 

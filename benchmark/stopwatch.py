@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from ..recipes.lineage import deciding
+from ..upstream.kernels.onednn import worthwhile
 from ..upstream.s3prl_upstreams import load_foreign, parse
+from .environment import describe
 from .lane import exclusive_lane
 from .memory import Memory, peak_memory
 from .names import BASELINE, MEL, is_foreign, is_pretrained
@@ -35,13 +37,21 @@ Record = dict[str, Any]  # {"time": ..., "memory": ..., "error": ...}; the first
 
 
 def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
-    """Where the record of one upstream goes; the name changes with all that changes its times."""
+    """Where the record of one upstream goes; the name changes with all that changes its times. ``machine`` is from
+    ``machine_of``."""
     resolved = study.resolved()
     attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
     parts = [resolved["model"], attention, resolved["timing"], deciding(resolved["pretrain"])]
     parts += [study.checkpoint] if study.checkpoint is not None else []
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
     return out / "timing" / f"{safe_name(study.label)}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+
+def machine_of(device: str) -> str:
+    """What else changes times: the processors, PyTorch, and whether linear layers go through oneDNN."""
+    here = describe(torch.get_num_threads(), device)
+    parts = [here["cpu"], device, here.get("gpu", ""), f"torch {here['packages']['torch']}", f"oneDNN {worthwhile()}"]
+    return ", ".join(part for part in parts if part)
 
 
 def read_record(path: Path) -> Record | None:

@@ -169,6 +169,14 @@ def test_a_cell_that_was_not_timed_is_ranked_with_the_others(tmp_path: Path):
     assert {row.table for row in read(tmp_path)} == {0}
 
 
+def test_what_ran_on_a_gpu_is_not_ranked_with_the_others_even_untimed(tmp_path: Path):
+    fill(tmp_path, time__setting={"device": "cpu"})
+    save(tmp_path, make_cell(cell__upstream="other", environment__device="cuda", environment__gpu="a", time=None))
+    save(tmp_path, make_cell(cell__upstream="new", environment__device="cpu", time__setting={"device": "cpu"}), "d2")
+    tables = {row.upstream: row.table for row in read(tmp_path)}
+    assert (tables["new"], tables["self_attention"], tables["other"]) == (0, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -179,11 +187,13 @@ def test_a_cell_that_was_not_timed_is_ranked_with_the_others(tmp_path: Path):
         ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.12", "numpy": "2.4.6"}, "version.torchaudio"),
         ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.11.0", "numpy": "2.5"}, "version.numpy"),
         ("data__pretraining", {"fingerprint": "other", "seconds": 1.0}, "data.pretraining.fingerprint"),
+        ("environment__gpu", "another", "environment.gpu"),
     ],
 )
 def test_rows_are_ranked_together_only_under_equal_settings(tmp_path: Path, key: str, value: object, told: str):
-    fill(tmp_path, data__pretraining={"fingerprint": "one", "seconds": 1.0})
-    changes = {"data__pretraining": {"fingerprint": "one", "seconds": 1.0}, key: value}
+    usual = {"data__pretraining": {"fingerprint": "one", "seconds": 1.0}, "environment__gpu": "one"}
+    fill(tmp_path, **usual)
+    changes = {**usual, key: value}
     save(tmp_path, make_cell(cell__upstream="other", **changes))
     rows = read(tmp_path)
     assert [row.table for row in rows if row.upstream == "other"] == [1]
