@@ -14,7 +14,7 @@ from ..recipes.config import as_overrides
 from ..recipes.corpora.cache_room import told
 from .prepare import Speech, load_speech, prepare
 from .scored import points
-from .settings import Study, load_study
+from .settings import Study, check_seeds, load_study
 from .statistics import clustered_interval
 
 
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def requested(options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Study, Speech]:
     """The study and the speech that a command line names."""
+    check_seeds([options.seed])
     words = as_overrides("data", {"corpus": options.corpus, "root": options.root})
     words += as_overrides("pretrain", {"steps": options.pretrain_steps})
     study = load_study(options.upstream, options.preset, [*words, *overrides])

@@ -16,7 +16,7 @@ from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
-from .settings import Study, check_overrides, load_study
+from .settings import Study, check_overrides, check_seeds, load_study
 from .stopwatch import machine_of, timing_path
 
 
@@ -91,6 +91,7 @@ def make_plan(request: Request) -> Plan:
     asked = [name for name in request.upstreams or UPSTREAMS.names() if name != MEL]
     upstreams = [parse(name).text if is_foreign(name) else name for name in asked]
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
+    check_seeds(request.seeds)
     check_overrides(upstreams, request.overrides)
     check_device(request.device)
     found = [load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)]

@@ -120,3 +120,10 @@ def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
     takers = [name for name in upstreams if is_pretrained(name) and name != BASELINE]
     if wanted and not takers:
         raise ValueError(f"{', '.join(upstreams)} has no attention options: leave out attention.{next(iter(wanted))}")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse a seed that a generator or a result file cannot take."""
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"--seed {seed}: seeds are whole numbers from 0, below 2**63")

@@ -196,6 +196,8 @@ BAD = [
     (["attention.init=lag", "--upstream", "fixed_init"], "no init 'lag': did you mean 'log'"),
     (["attention.init=log", "--upstream", "self_attention"], "self_attention has no attention options"),
     (["--device", "cuda:99"], "cuda:99"),
+    (["--seed", "0", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
+    (["--seed", str(2**63)], f"--seed {2**63}: seeds are whole numbers from 0, below 2**63"),
 ]
 
 

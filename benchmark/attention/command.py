@@ -30,7 +30,7 @@ from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import frozen_upstream, load_speech
 from ..report.attention import FILE, FOLDER, SCHEMA
 from ..result_files import safe_name
-from ..settings import Study, load_study, telling
+from ..settings import Study, check_seeds, load_study, telling
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
 from .cases import CASES, FEWEST_FRAMES
@@ -230,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     check_device(options.device)
+    check_seeds([options.seed])
     for name in options.upstream:
         if not is_pretrained(name):
             raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")

@@ -177,6 +177,7 @@ def test_clear_takes_what_is_old_or_named_and_not_in_use(cache: Path, capsys: py
         (["clear", "--older-than", "soon"], "--older-than: 'soon' is no span of time above 0: write it like 2h"),
         (["list", "probe.num_epochs=3"], "list takes no 'probe.num_epochs=3'"),
         (["speed", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["speed", "--seed", "-1"], r"--seed -1: seeds are whole numbers from 0, below 2\*\*63"),
     ],
 )
 def test_a_wrong_request_is_told_in_a_line(
