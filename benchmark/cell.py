@@ -167,7 +167,7 @@ def _result(
 ) -> dict[str, Any]:
     study, info = cell.study, downstream.load(cell.task).INFO
     done = prepared.pretrained
-    time = record["time"] if record else None
+    time = {**record["time"], **({"error": record["error"]} if record.get("error") else {})} if record else None
     return {
         "schema": SCHEMA,
         "status": "ok",

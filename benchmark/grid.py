@@ -23,7 +23,7 @@ from .request_file import Journal
 from .schedule import Counts, Schedule, skip, timed_elsewhere
 from .status import unfinished_trainings
 from .steps import steps_of
-from .stopwatch import read_record, time_upstreams
+from .stopwatch import is_timed, read_record, time_upstreams
 
 __all__ = ["Outcome", "Request", "run", "seed_pairs"]
 
@@ -163,7 +163,7 @@ def _timed(
 ) -> dict[str, str]:
     """Where the times of upstreams are, below the result folder; what is missing is timed now, together with the
     baseline: here, or alone on a machine where all else runs there."""
-    request, missing = plan.request, {name for name in names if read_record(plan.records[name]) is None}
+    request, missing = plan.request, {name for name in names if not is_timed(plan.records[name])}
     wanted = {name: study for name, study in plan.studies.items() if name in missing | {BASELINE, MEL}}
     if names and request.executor == "slurm":
         journal.doing(f"timing {', '.join(sorted(names))}")

@@ -214,10 +214,11 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
 
 
 def _row_notes(group: Group) -> list[str]:
-    """What the upstream says of itself, and how many recordings were left out as broken."""
+    """What the upstream says of itself, how many recordings were left out as broken, and why times are missing."""
     numbers = sorted({len((cell["data"] or {}).get("left_out") or ()) for cell in group} - {0})
     told = f"{' or '.join(map(str, numbers))} recordings left out as broken (--skip-broken)" if numbers else ""
-    return [group[0]["upstream"].get("note") or "", told]
+    failed = dict.fromkeys(cell["time"]["error"] for cell in group if (cell["time"] or {}).get("error"))
+    return [group[0]["upstream"].get("note") or "", told, *(f"timing failed: {error}" for error in failed)]
 
 
 def _probe_notes(group: Group) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 
 from ..recipes.lineage import deciding
 from ..upstream.kernels.onednn import worthwhile
+from ..upstream.printable import printable
 from ..upstream.s3prl_upstreams import load_foreign, parse
 from .environment import describe
 from .lane import exclusive_lane
@@ -33,7 +34,7 @@ from .workloads import (
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]  # {"time": ..., "memory": ..., "error": ...}; the first two as in a result file
+Record = dict[str, Any]  # {"time", "memory": as in a result file, "error": why a part is missing, or None}
 
 
 def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
@@ -63,6 +64,12 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
+def is_timed(path: Path) -> bool:
+    """Whether there is a record in ``path`` and nothing failed in it: what failed is tried again by the next run."""
+    record = read_record(path)
+    return record is not None and not record.get("error")
+
+
 def time_upstreams(
     studies: dict[str, Study], paths: dict[str, Path], threads: int, device: str, overrides: Sequence[str]
 ) -> None:
@@ -70,17 +77,23 @@ def time_upstreams(
 
     ``studies`` must hold the baseline; ``mel`` in it has no encoder, so that only the features count for it. s3prl's
     upstreams cannot be cut into features and encoder: they are timed as a whole, beside the whole of the baseline. One
-    that cannot be loaded gets no record, so that the next run tries again: a network may be there then.
+    that cannot be loaded gets no record: a network may be there in the next run. What fails is logged, and its record
+    says why.
     """
     where = torch.device(device)
     encoders = [name for name in studies if is_pretrained(name)]
     timing = studies[BASELINE].timing
     errors: dict[str, str] = {}
-    wholes = _built(filter(is_foreign, studies), errors, lambda name: load_foreign(parse(name)).to(where))
+
+    def fail(name: str, reason: str) -> None:
+        errors[name] = " ".join(printable(reason).split())
+        logger.warning("timing of %s failed: %s", name, errors[name])
+
+    wholes = _built(filter(is_foreign, studies), fail, lambda name: load_foreign(parse(name)).to(where))
     timed = [*encoders, *wholes]
 
     def there() -> bool:
-        return all(read_record(paths[name]) is not None for name in (*timed, MEL) if name in studies)
+        return all(is_timed(paths[name]) for name in (*timed, MEL) if name in studies)
 
     if there():
         return  # nothing but what could not be loaded was missing
@@ -94,7 +107,9 @@ def time_upstreams(
             min_sample_s=timing.min_sample_s,
             title=f"time {title}",
         )
-        errors.update({name: f"{title}: {s.error}" for name, s in measured[title].items() if s.error})
+        for name, samples in measured[title].items():
+            if samples.error:
+                fail(name, f"{title}: {samples.error}")
 
     with exclusive_lane():
         if there():
@@ -102,7 +117,7 @@ def time_upstreams(
         memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
         logger.info("timing %s with %d threads", ", ".join(timed), threads)
         measure("features", {MEL: features(where)})
-        built = _built(encoders, errors, lambda name: _lengths(studies[name], where))
+        built = _built(encoders, fail, lambda name: _lengths(studies[name], where))
         for length in timing.lengths_s:
             measure(f"inference_{length:g}s", {name: cases[length] for name, cases in built.items()})
         del built
@@ -111,7 +126,7 @@ def time_upstreams(
         for length in timing.lengths_s if wholes else ():
             measure(f"whole_{length:g}s", {name: whole(each, length, where) for name, each in wholes.items()})
         del wholes
-        measure("train_step", _built(encoders, errors, lambda name: train_step(studies[name].recipe, timing, where)))
+        measure("train_step", _built(encoders, fail, lambda name: train_step(studies[name].recipe, timing, where)))
         for name, study in studies.items():
             if is_foreign(name) and name not in timed:
                 continue
@@ -137,14 +152,14 @@ def _memory(name: str, study: Study, threads: int, device: str, overrides: Seque
         return None
 
 
-def _built(names: Iterable[str], errors: dict[str, str], build: Callable[[str], Any]) -> dict[str, Any]:
-    """What ``build`` makes for each name; a failure is noted and leaves the others alone."""
+def _built(names: Iterable[str], fail: Callable[[str, str], None], build: Callable[[str], Any]) -> dict[str, Any]:
+    """What ``build`` makes for each name; a failure is told to ``fail`` and leaves the others alone."""
     built = {}
     for name in names:
         try:
             built[name] = build(name)
         except Exception as error:  # a plug-in may raise anything
-            errors[name] = f"{type(error).__name__}: {error}"
+            fail(name, f"{type(error).__name__}: {error}")
     return built
 
 

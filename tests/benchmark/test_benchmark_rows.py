@@ -57,6 +57,13 @@ def test_without_10_s_the_longest_below_is_taken(tmp_path: Path):
     assert row.real_time_factor == pytest.approx(1.2 * 0.02 / 10 + 0.75 * 1.2 * 0.02 / 2)
 
 
+def test_a_timing_that_failed_is_told_of_its_row(tmp_path: Path):
+    cell = make_cell()
+    cell["time"]["error"] = "train_step: RuntimeError: no memory"
+    save(tmp_path, cell)
+    assert "- fixed_init: timing failed: train_step: RuntimeError: no memory" in markdown(read(tmp_path))
+
+
 def test_the_reference_has_features_but_no_encoder_to_time(tmp_path: Path):
     save(tmp_path, mel())
     (row,) = read(tmp_path)
