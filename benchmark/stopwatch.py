@@ -15,7 +15,7 @@ from ..upstream.printable import printable
 from ..upstream.s3prl_upstreams import load_foreign, parse
 from .environment import describe
 from .lane import exclusive_lane
-from .memory import Memory, peak_memory
+from .memory import Memory, ProcessDied, peak_memory
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .result_files import safe_name, write_atomically
 from .settings import Study
@@ -114,21 +114,24 @@ def time_upstreams(
     with exclusive_lane():
         if there():
             return  # another process has timed them meanwhile
-        memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
+        memory = {name: _memory(name, studies[name], fail, threads, device, overrides) for name in timed}
+        deadly = {name for name in timed if name in errors}  # they would end this process too
+        timed, encoders = ([name for name in names if name not in deadly] for names in (timed, encoders))
+        wholes = {name: expert for name, expert in wholes.items() if name not in deadly}
         logger.info("timing %s with %d threads", ", ".join(timed), threads)
         measure("features", {MEL: features(where)})
         built = _built(encoders, fail, lambda name: _lengths(studies[name], where))
         for length in timing.lengths_s:
             measure(f"inference_{length:g}s", {name: cases[length] for name, cases in built.items()})
         del built
-        if wholes:
+        if wholes and BASELINE not in deadly:
             wholes[BASELINE] = whole_baseline(studies[BASELINE].recipe, max(timing.lengths_s), where)
         for length in timing.lengths_s if wholes else ():
             measure(f"whole_{length:g}s", {name: whole(each, length, where) for name, each in wholes.items()})
         del wholes
         measure("train_step", _built(encoders, fail, lambda name: train_step(studies[name].recipe, timing, where)))
         for name, study in studies.items():
-            if is_foreign(name) and name not in timed:
+            if is_foreign(name) and name not in memory:
                 continue
             record = {
                 "time": {
@@ -144,9 +147,19 @@ def time_upstreams(
             write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> Memory | None:
+def _memory(
+    name: str,
+    study: Study,
+    fail: Callable[[str, str], None],
+    threads: int,
+    device: str,
+    overrides: Sequence[str],
+) -> Memory | None:
     try:
         return peak_memory(name, study.recipe.preset, overrides, threads, device)
+    except ProcessDied as error:
+        fail(name, str(error))
+        return None
     except Exception as error:  # a number less on the leaderboard, no reason to end the run
         logger.warning("%s", error)
         return None

@@ -1,10 +1,11 @@
 """Records of timings: what they are called, and what a failed one leaves behind."""
 
 import json
+import subprocess
 
 import pytest
 from grid_fixtures import FakeWork
-from s3prl_attention.benchmark import environment, grid, stopwatch
+from s3prl_attention.benchmark import environment, grid, memory, stopwatch
 from s3prl_attention.benchmark.names import BASELINE, MEL
 from s3prl_attention.benchmark.plan import Request, make_plan
 from s3prl_attention.benchmark.steps import Step, steps_of
@@ -60,3 +61,40 @@ def test_what_failed_is_logged_and_timed_again_by_the_next_run(plan, monkeypatch
     stopwatch.time_upstreams(plan.studies, plan.records, 1, "cpu", WORDS)
     assert record_of(plan, "fixed_init")["error"] is None
     assert set(record_of(plan, "fixed_init")["time"]["phases"]) == {"features", "inference_1s", "train_step"}
+
+
+def test_what_kills_the_process_that_weighs_it_does_not_run_in_this_one(plan, monkeypatch, caplog):
+    def weigh(name, *others):
+        if name == "fixed_init":
+            raise memory.ProcessDied("planted: it died")
+        return {"train_bytes": 1, "inference_bytes": 1}
+
+    def deadly(self, x, keep):
+        raise AssertionError("it takes all memory here")
+
+    monkeypatch.setattr(stopwatch, "peak_memory", weigh)
+    monkeypatch.setattr(attention.Attention, "forward", deadly)
+    stopwatch.time_upstreams(plan.studies, plan.records, 1, "cpu", WORDS)
+    assert caplog.messages[0] == "timing of fixed_init failed: planted: it died"
+    record = record_of(plan, "fixed_init")
+    assert (record["error"], record["memory"]) == ("planted: it died", None)
+    assert set(record["time"]["phases"]) == {"features"}
+    assert record["time"]["interleaved_with"] == [BASELINE]
+    assert record_of(plan, BASELINE)["error"] is None
+    assert "train_step" in record_of(plan, BASELINE)["time"]["phases"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "told"),
+    [
+        (-9, memory.ProcessDied, r"died \(it was killed, as the system does when memory runs out\)"),
+        (7, memory.ProcessDied, r"died \(exit code 7\)"),
+        (1, RuntimeError, "measuring the memory of fixed_init failed: ValueError: planted"),
+    ],
+)
+def test_a_process_that_dies_is_told_from_one_that_raises(code, kind, told, monkeypatch):
+    done = subprocess.CompletedProcess([], code, "", "Traceback\nValueError: planted\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(RuntimeError, match=told) as raised:
+        memory.peak_memory("fixed_init", "smoke", [], 1, "cpu")
+    assert type(raised.value) is kind
