@@ -75,7 +75,8 @@ def run(options: argparse.Namespace, settings: Sequence[str], command: str) -> l
         _view(study, speech, shown, options)
         for study in tqdm(studies, desc="upstreams", disable=None if len(studies) > 1 else True)
     ]
-    name = [f"seed{options.seed}", *([] if options.layer is None else [f"layer{options.layer}"]), *telling(settings)]
+    told = telling([study.upstream for study in studies], settings)
+    name = [f"seed{options.seed}", *([] if options.layer is None else [f"layer{options.layer}"]), *told]
     folder = options.out / "states" / safe_name(speech.probing.name) / options.preset / safe_name("--".join(name))
     return write(folder, views, shown, speech.probing, options.preset, options.seed, command)
 
