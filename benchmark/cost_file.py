@@ -36,22 +36,27 @@ def open_audit(folder: Path, settings: CostSettings, fit_from: int, command: str
     """The audit in ``folder`` to go on with, or a new one, with this run added to its runs.
 
     Raises:
-        ValueError: when the one there was made with other settings or on another processor.
+        ValueError: when the one there was made with other settings, on another processor or with another PyTorch.
     """
     run: dict[str, Any] = {"command": command, "environment": describe(settings.threads)}
     if not (folder / "cost.json").exists():
         start = {"schema": SCHEMA, "baseline": BASELINE, "fit_from": fit_from, "settings": asdict(settings)}
         return {**start, "runs": [run], "rows": {}, "cells": []}
     audit = read_audit(folder)
-    before = {**audit["settings"], "cpu": audit["runs"][-1]["environment"]["cpu"]}
-    now = {**asdict(settings), "cpu": run["environment"]["cpu"]}
+    before = {**audit["settings"], **_machine(audit["runs"][-1])}
+    now = {**asdict(settings), **_machine(run)}
     different = [f"{key}={before.get(key)}" for key in now if now[key] != before.get(key)]
     if different:
         raise ValueError(
             f"{folder / 'cost.json'} was measured with {', '.join(different)}: "
-            f"give the same options to go on with it, or another --out"
+            f"give the same options, on the same processor and PyTorch, to go on with it, or another --out"
         )
     return {**audit, "fit_from": fit_from, "runs": [*audit["runs"], run]}
+
+
+def _machine(run: dict[str, Any]) -> dict[str, Any]:
+    """What times of one audit must have in common."""
+    return {"cpu": run["environment"]["cpu"], "torch": run["environment"]["packages"]["torch"]}
 
 
 def save_audit(folder: Path, audit: Audit) -> None:

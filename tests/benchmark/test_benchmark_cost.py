@@ -206,6 +206,16 @@ def test_other_settings_are_refused_and_nothing_is_lost(measured, tmp_path):
     assert (tmp_path / "cost.json").read_bytes() == before
 
 
+def test_times_of_another_pytorch_are_not_put_beside_the_old_ones(measured, tmp_path):
+    run(tmp_path, "--upstream", "fixed_init", lengths=("16",))
+    audit = json.loads((tmp_path / "cost.json").read_text())
+    audit["runs"][0]["environment"]["packages"]["torch"] = "1.0"
+    (tmp_path / "cost.json").write_text(json.dumps(audit))
+    with pytest.raises(SystemExit, match=r"^error: .* measured with torch=1.0: give the same options, on the same"):
+        run(tmp_path, "--upstream", "fixed_init")
+    assert len(measured) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
