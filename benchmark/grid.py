@@ -146,7 +146,7 @@ def make_executor(plan: Plan) -> tuple[Executor, int]:
     if request.executor == "slurm":
         from .slurm import Slurm, load_settings
 
-        settings = load_settings(request.preset, request.slurm)
+        settings = load_settings(request.preset, request.device, request.slurm)
         return Slurm(request.out, settings, request.timeout_s), settings.cpus_per_task
     if request.executor == "local":
         return Local(request.out, request.jobs, request.timeout_s), max(1, threads // request.jobs)

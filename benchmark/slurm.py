@@ -66,10 +66,12 @@ SIZES = {  # of the presets; others have the defaults
 }
 
 
-def load_settings(preset: str, words: Sequence[str] = ()) -> SlurmSettings:
-    """Those of a preset with ``slurm.option=value`` words; ``ValueError`` for an unknown option or a wrong type."""
+def load_settings(preset: str, device: str, words: Sequence[str] = ()) -> SlurmSettings:
+    """Those of a preset, whose GPUs are for ``device`` cuda, with ``slurm.option=value`` words; ``ValueError`` for an
+    unknown option or a wrong type."""
     given = parse_overrides(words, ("slurm",)).get("slurm", {})
-    found = typed(SlurmSettings, asdict(SIZES.get(preset, SlurmSettings())) | given, "slurm")
+    usual = asdict(SIZES.get(preset, SlurmSettings())) | ({"gpus_per_node": 0} if device == "cpu" else {})
+    found = typed(SlurmSettings, usual | given, "slurm")
     if (
         min(found.cpus_per_task, found.mem_gb, found.timeout_min, found.array_parallelism) < 1
         or found.gpus_per_node < 0
