@@ -14,6 +14,7 @@ from .result_files import write_atomically
 from .sources import source_hash
 
 SCHEMA = 1
+CELL_KEYS = {"row", "num_frames", "memory", "time", "problems", "source_hash", "run"}
 SHOWN_FRAMES = (1024, 4096)  # lengths at which the table shows multiply-accumulates
 
 Audit = dict[str, Any]  # {"schema", "baseline", "fit_from", "settings", "runs", "rows", "cells"}
@@ -27,6 +28,13 @@ def read_audit(folder: Path) -> Audit:
         missing = {"baseline", "fit_from", "settings", "runs", "rows", "cells"} - set(audit)
         if audit.get("schema") != SCHEMA or missing:
             raise ValueError(f"schema {audit.get('schema')!r}, lacks {', '.join(sorted(missing)) or 'nothing'}")
+        for cell in audit["cells"]:
+            if lacking := CELL_KEYS - set(cell):
+                raise ValueError(f"a cell lacks {', '.join(sorted(lacking))}")
+            if not 0 <= cell["run"] < len(audit["runs"]):
+                raise ValueError(f"a cell is of run {cell['run']}, which is not there")
+        if not audit["cells"]:
+            raise ValueError("it has no cells")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a readable audit ({error}): give the folder of one, or move it away") from None
     return audit

@@ -234,7 +234,12 @@ def test_a_wrong_request_is_one_line(measured, tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": {}}'])
+KEYS = ("baseline", "fit_from", "settings", "runs", "rows")
+CELLS = ([{}], [dict.fromkeys(cost_file.CELL_KEYS, 0)], [0], [])
+DAMAGED = [json.dumps({"schema": 1, **{key: {} for key in KEYS}, "cells": cells}) for cells in CELLS]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": {}}', *DAMAGED])
 def test_a_file_that_is_no_audit_is_named(measured, tmp_path, content):
     if content is not None:
         (tmp_path / "cost.json").write_text(content)

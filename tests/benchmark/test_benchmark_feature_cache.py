@@ -177,6 +177,8 @@ def test_clear_takes_what_is_old_or_named_and_not_in_use(cache: Path, capsys: py
         (["clear", "--older-than", "soon"], "--older-than: 'soon' is no span of time above 0: write it like 2h"),
         (["list", "probe.num_epochs=3"], "list takes no 'probe.num_epochs=3'"),
         (["speed", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["speed", "--device", "cuda:99"], "cuda:99"),
+        (["compare-dtypes", "--device", "cuda:99"], "cuda:99"),
         (["speed", "--seed", "-1"], r"--seed -1: seeds are whole numbers from 0, below 2\*\*63"),
     ],
 )
