@@ -109,6 +109,7 @@ def test_a_spec_that_cannot_be_used_is_one_line(text, message, tmp_path, capsys)
         (["--executor", "inline", "--timeout", "2h"], "inline does one cell after the other"),
         (["--timeout", "soon"], "'soon' is no span of time"),
         (["--executor", "slurm", "slurm.memory=3"], "no option 'memory'"),
+        (["--executor", "slurm", "--jobs", "8"], "--jobs 8 is for --executor local: give slurm.array_parallelism=N"),
         (["--executor", "slurm", "--budget", "2h"], "--budget goes with --executor local"),
         (["slurm.mem_gb=3"], "slurm.mem_gb=3 is for --executor slurm"),
     ],
