@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import monotonic, time
 
 import torch
@@ -20,6 +20,7 @@ from .leaderboard import Written, still_to_make, write
 from .names import BASELINE, MEL
 from .plan import Plan, Request, make_plan, seed_pairs
 from .request_file import Journal
+from .result_files import read_cell
 from .schedule import Counts, Schedule, skip, timed_elsewhere
 from .status import unfinished_trainings
 from .steps import steps_of
@@ -54,6 +55,7 @@ def run(request: Request) -> Outcome:
     request.out.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in plan.cells if plan.status(cell) != "ok"]
     logger.info("%d of %d cells are finished in %s", len(plan.cells) - len(waiting), len(plan.cells), request.out)
+    _tell_of_others(plan)
     journal, counts = Journal(plan), Counts()
     try:
         try:
@@ -72,6 +74,22 @@ def run(request: Request) -> Outcome:
         raise
     journal.end()
     return Outcome(written, len(plan.cells), counts.made, counts.failed, counts.skipped)
+
+
+def _tell_of_others(plan: Plan) -> None:
+    """Warn where finished cells, which stay as they are, were made with other settings that do not decide a score."""
+    finished = ((cell, read_cell(plan.path(cell))) for cell in plan.cells if plan.status(cell) == "ok")
+    other = 0
+    for cell, found in finished:
+        timing, device = asdict(cell.study.timing), plan.request.device
+        same = found["config"].get("timing", timing) == timing and found["environment"].get("device", device) == device
+        other += not same
+    if other:
+        logger.warning(
+            "%d finished cells were timed with other timing options or made on another device than asked for, and stay "
+            "as they are: give another --out to make them anew",
+            other,
+        )
 
 
 def _refuse(plan: Plan, cells: Sequence[Cell], counts: Counts) -> list[Cell]:
