@@ -6,6 +6,8 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,6 +218,15 @@ def test_batches_go_through_train_in_another_order_each_epoch() -> None:
     assert plan[:3] != plan[3:6]
     assert plan == [[u.id for u in batch] for batch in batches(train, 4, 7, seed=1)]
     assert plan != [[u.id for u in batch] for batch in batches(train, 4, 7, seed=2)]
+
+
+def test_a_chunk_begins_and_ends_when_its_device_has_done_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cache_speed, "wait", lambda device: told.append(f"wait for {device}"))
+    monkeypatch.setattr(cache_speed, "perf_counter", lambda: told.append("clock") or 0.0)
+    head: Any = SimpleNamespace(parameters=[torch.zeros(1)], learn=lambda *_: told.append("step"))
+    Side(lambda batch: (torch.zeros(1), []), head).train([[], []])
+    assert told == ["wait for cpu", "clock", "step", "step", "wait for cpu", "clock"]
 
 
 def test_times_count_the_extraction_and_say_what_was_not_run() -> None:
