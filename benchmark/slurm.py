@@ -2,7 +2,8 @@
 
     python run_benchmark.py --executor slurm slurm.partition=cpu slurm.cpus_per_task=8
 
-The command stays until all is done and may be killed: jobs that run go on, and the same command finds what they made.
+The command stays until all is done. Ctrl-C and SIGTERM cancel its jobs; when it is killed (SIGKILL) or its machine
+fails they go on. Either way the same command finds what they made.
 The result folder and ``$S3PRL_ATTENTION_CACHE`` must be on file systems that all nodes see.
 """
 
