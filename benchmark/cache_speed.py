@@ -36,6 +36,7 @@ from .lane import OtherLoad, exclusive_lane
 from .prepare import frozen_upstream, states_key
 from .result_files import write_atomically
 from .statistics import clustered_interval, ratio_spread
+from .workloads import wait
 
 TASK, ASKED_STEPS = "speaker", 2000
 STORED, RUN = "stored states", "upstream at every step"
@@ -55,9 +56,12 @@ class Side:
 
     def train(self, batches: Sequence[Sequence[Utterance]]) -> None:
         """A chunk of steps, timed."""
+        device = self.head.parameters[0].device
+        wait(device)
         load, started_s = OtherLoad(), perf_counter()
         for batch in batches:
             self.head.learn(*self.read(batch), batch)
+        wait(device)
         self.chunks_s.append(perf_counter() - started_s)
         self.disturbed.append((load.share() or 0.0) > BUSY)
 

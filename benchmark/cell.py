@@ -150,7 +150,7 @@ def _write_unmade(
         **dict.fromkeys(("upstream", "task", "data", "pretrain", "probe", "scores", "time", "memory")),
         "config": cell.study.resolved(),
         "difference": difference(cell.study.upstream, cell.study.recipe.preset, overrides),
-        "environment": {**describe(threads), "device": device},
+        "environment": {**describe(threads, device), "device": device},
     }
     write_cell(path, unmade)
 
@@ -167,7 +167,7 @@ def _result(
 ) -> dict[str, Any]:
     study, info = cell.study, downstream.load(cell.task).INFO
     done = prepared.pretrained
-    time = record["time"] if record else None
+    time = {**record["time"], **({"error": record["error"]} if record.get("error") else {})} if record else None
     return {
         "schema": SCHEMA,
         "status": "ok",
@@ -231,7 +231,7 @@ def _result(
         },
         "time": time,
         "memory": record["memory"] if record else None,
-        "environment": {**describe(torch.get_num_threads()), "device": device},
+        "environment": {**describe(torch.get_num_threads(), device), "device": device},
     }
 
 

@@ -79,7 +79,8 @@ LATER: dict[str, dict[str, str]] = {  # what older files do not have
     "data": {"lengths": ROWS, "left_out": ROWS, "pretraining": MAP + MAYBE},
     "pretrain": {"checkpoint": FILE},
     "probe": {"notes": ROWS, "race_ended": COUNT},
-    "environment": {"device": TEXT},
+    "time": {"error": TEXT},
+    "environment": {"device": TEXT, "gpu": TEXT},
 }
 BUCKET = {"bucket": TEXT, "utterances": COUNT, "seconds": SECONDS, "padded_s": SECONDS}  # of data.lengths
 TRIAL = {"learning_rate": NUMBER, "dev": ROWS}  # of probe.tried; null where a probe did not end

@@ -73,7 +73,9 @@ def _jobs(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
         if options.budget is not None:
             raise ValueError("--budget goes with --executor local: a queue takes its own time")
-        load_settings(options.preset, words)
+        if options.jobs != 1:
+            raise ValueError(f"--jobs {options.jobs} is for --executor local: give slurm.array_parallelism=N instead")
+        load_settings(options.preset, options.device, words)
         import_submitit()
     elif words:
         raise ValueError(f"{words[0]} is for --executor slurm: leave it out")

@@ -19,6 +19,7 @@ import torch
 
 from ..upstream import names
 from ..upstream.encoder import EncoderOptions
+from .claims import claims_of
 from .command_line import mistakes_told
 from .cost_case import rows_of
 from .cost_file import Audit, facts, missing_rows, open_audit, past_cells, read_audit, save_audit, with_cells
@@ -52,6 +53,16 @@ def _measure(options: argparse.Namespace, command: str) -> Audit:
     lengths = sorted(set(options.lengths))
     wanted = [BASELINE, *(options.upstream or names())]
     rows = list(dict.fromkeys(row for name in wanted for row in rows_of(name)))
+    with claims_of(options.out).hold("cost.json") as ours:
+        if not ours:
+            raise ValueError(f"another audit is measuring into {options.out}: wait for its end, or give another --out")
+        return _with_missing(options, command, settings, lengths, rows)
+
+
+def _with_missing(
+    options: argparse.Namespace, command: str, settings: CostSettings, lengths: Sequence[int], rows: list[str]
+) -> Audit:
+    """The audit with what it lacked. Nobody else may write it meanwhile: each save writes all of it."""
     audit = open_audit(options.out, settings, options.fit_from, command)
     known = sorted({*lengths, *(cell["num_frames"] for cell in audit["cells"])})
     audit["rows"] = {**audit["rows"], **{row: facts(row, settings, known) for row in rows}}

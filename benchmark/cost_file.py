@@ -14,6 +14,7 @@ from .result_files import write_atomically
 from .sources import source_hash
 
 SCHEMA = 1
+CELL_KEYS = {"row", "num_frames", "memory", "time", "problems", "source_hash", "run"}
 SHOWN_FRAMES = (1024, 4096)  # lengths at which the table shows multiply-accumulates
 
 Audit = dict[str, Any]  # {"schema", "baseline", "fit_from", "settings", "runs", "rows", "cells"}
@@ -27,6 +28,13 @@ def read_audit(folder: Path) -> Audit:
         missing = {"baseline", "fit_from", "settings", "runs", "rows", "cells"} - set(audit)
         if audit.get("schema") != SCHEMA or missing:
             raise ValueError(f"schema {audit.get('schema')!r}, lacks {', '.join(sorted(missing)) or 'nothing'}")
+        for cell in audit["cells"]:
+            if lacking := CELL_KEYS - set(cell):
+                raise ValueError(f"a cell lacks {', '.join(sorted(lacking))}")
+            if not 0 <= cell["run"] < len(audit["runs"]):
+                raise ValueError(f"a cell is of run {cell['run']}, which is not there")
+        if not audit["cells"]:
+            raise ValueError("it has no cells")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a readable audit ({error}): give the folder of one, or move it away") from None
     return audit
@@ -36,22 +44,27 @@ def open_audit(folder: Path, settings: CostSettings, fit_from: int, command: str
     """The audit in ``folder`` to go on with, or a new one, with this run added to its runs.
 
     Raises:
-        ValueError: when the one there was made with other settings or on another processor.
+        ValueError: when the one there was made with other settings, on another processor or with another PyTorch.
     """
     run: dict[str, Any] = {"command": command, "environment": describe(settings.threads)}
     if not (folder / "cost.json").exists():
         start = {"schema": SCHEMA, "baseline": BASELINE, "fit_from": fit_from, "settings": asdict(settings)}
         return {**start, "runs": [run], "rows": {}, "cells": []}
     audit = read_audit(folder)
-    before = {**audit["settings"], "cpu": audit["runs"][-1]["environment"]["cpu"]}
-    now = {**asdict(settings), "cpu": run["environment"]["cpu"]}
+    before = {**audit["settings"], **_machine(audit["runs"][-1])}
+    now = {**asdict(settings), **_machine(run)}
     different = [f"{key}={before.get(key)}" for key in now if now[key] != before.get(key)]
     if different:
         raise ValueError(
             f"{folder / 'cost.json'} was measured with {', '.join(different)}: "
-            f"give the same options to go on with it, or another --out"
+            f"give the same options, on the same processor and PyTorch, to go on with it, or another --out"
         )
     return {**audit, "fit_from": fit_from, "runs": [*audit["runs"], run]}
+
+
+def _machine(run: dict[str, Any]) -> dict[str, Any]:
+    """What times of one audit must have in common."""
+    return {"cpu": run["environment"]["cpu"], "torch": run["environment"]["packages"]["torch"]}
 
 
 def save_audit(folder: Path, audit: Audit) -> None:

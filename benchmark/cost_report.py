@@ -183,15 +183,16 @@ def commands(audit: Audit) -> list[str]:
 
 
 def setting(audit: Audit) -> list[str]:
-    """Machine, sizes, rounds, disturbed samples."""
+    """Machine and code of each run of which there are cells, sizes, rounds, disturbed samples."""
     settings = audit["settings"]
-    lines = []
-    for machine in (run["environment"] for run in audit["runs"][-1:]):
-        lines += [
-            f"on {machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
-            f"{(machine['ram_bytes'] or 0) / 2**30:.0f} GiB, torch {machine['packages']['torch']}, commit "
-            f"{commit(machine)}.",
-        ]
+    machines = [audit["runs"][number]["environment"] for number in sorted({cell["run"] for cell in audit["cells"]})]
+    lines = [
+        f"on {machine['cpu']}, {machine['threads']} of {machine['cores']} cores, "
+        f"{(machine['ram_bytes'] or 0) / 2**30:.0f} GiB, torch {machine['packages']['torch']}, commit "
+        f"{commit(machine)}."
+        for machine in machines
+    ]
+    lines = list(dict.fromkeys(lines))
     times = [time for cell in audit["cells"] for time in cell["time"].values()]
     rounds = sorted({len(time["samples_s"]) for time in times})
     disturbed = sum(sum(time["disturbed"]) for time in times)

@@ -30,7 +30,7 @@ from ..downstream.hidden_states import MAX_BATCH_S, length_batches
 from ..recipes.batches import Speech, log_mel_store
 from ..recipes.config import Recipe, load_recipe
 from ..recipes.corpora import Corpus, FrameStore, load_corpus, read_utterance
-from ..recipes.pretrain import pretrain
+from ..recipes.pretrain import check_device, pretrain
 from ..recipes.run_files import read_log
 from ..upstream.features import LogMel
 from .command_line import mistakes_told
@@ -162,6 +162,7 @@ def waiting(recipe: Recipe, corpus: Corpus, folder: Path, device: str) -> dict[s
 
 def measure(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str, Any]:
     """All of it; each part on a machine that nobody else of this user is using."""
+    check_device(options.device)
     words = [*overrides, f"pretrain.steps={options.steps + FIRST_STEPS}", "pretrain.log_every=1"]
     words += [f"pretrain.{name}={options.steps + FIRST_STEPS}" for name in ("valid_every", "save_every")]
     recipe = load_recipe(options.upstream, options.preset, words)

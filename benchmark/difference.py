@@ -88,7 +88,7 @@ def _known(cell: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, dict[
         "configuration": _names(cell) | {key: value for key, value in config.items() if not key.startswith(TIMING)},
         "seed": {key: cell["cell"][key] for key in ("seed", "probe_seed")},
         "software": _software(cell),
-        "machine": _environment(cell, ("cpu", "cores", "ram_bytes", "os")),
+        "machine": _environment(cell, ("cpu", "cores", "gpu", "ram_bytes", "os")),
         "threads": _environment(cell, ("threads", "device")),
         "timing": {key: value for key, value in config.items() if key.startswith(TIMING)},
         "commit": _environment(cell, ("git_commit", "git_dirty")),

@@ -11,9 +11,11 @@ PACKAGES = ("torch", "torchaudio", "s3prl", "numpy", "s3prl-attention")
 CODE = ("upstream", "downstream", "benchmark", "recipes", "run_benchmark.py", "setup.py")  # what results hang on
 
 
-def describe(threads: int) -> dict:
-    """The ``environment`` section of a cell that ran with ``threads`` threads. What cannot be found out is None."""
+def describe(threads: int, device: str = "cpu") -> dict:
+    """The ``environment`` section of a cell that ran with ``threads`` threads. What cannot be found out is None; only
+    what ran on a GPU has ``gpu``, its model."""
     commit, dirty = _own_git_state()
+    gpu = _gpu_model(device)
     return {
         "cpu": _cpu_model(),
         "cores": _num_cores(),
@@ -24,6 +26,7 @@ def describe(threads: int) -> dict:
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": commit,
         "git_dirty": dirty,
+        **({"gpu": gpu} if gpu else {}),
     }
 
 
@@ -36,6 +39,15 @@ def _cpu_model() -> str:
     except OSError:  # not Linux
         pass
     return platform.processor() or platform.machine() or "unknown"
+
+
+def _gpu_model(device: str) -> str | None:
+    """None for the CPU, and on a machine without GPUs, as one that only submits jobs may be."""
+    if not device.startswith("cuda"):
+        return None
+    import torch  # not needed elsewhere here
+
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
 
 
 def _num_cores() -> int | None:

@@ -170,10 +170,11 @@ def _machine(cell: Mapping[str, Any]) -> list[str]:
     dirty = {True: " with local changes", False: " without local changes", None: ""}[own["git_dirty"]]
     ram = f"{own['ram_bytes'] / 1e9:.1f} GB" if own["ram_bytes"] else None
     device = own.get("device") and f"device {own['device']}"
+    processors = [own["cpu"], f"{own['cores']} cores", own.get("gpu")]
     return [
         *_line("software", [f"Python {own['python']}", packages]),
         *_line("commit", [f"{own['git_commit'] or 'not known'}{dirty}"]),
-        *_line("machine", [own["cpu"], f"{own['cores']} cores", ram, own["os"], f"{own['threads']} threads", device]),
+        *_line("machine", [*processors, ram, own["os"], f"{own['threads']} threads", device]),
     ]
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import monotonic, time
 
 import torch
@@ -20,10 +20,11 @@ from .leaderboard import Written, still_to_make, write
 from .names import BASELINE, MEL
 from .plan import Plan, Request, make_plan, seed_pairs
 from .request_file import Journal
+from .result_files import read_cell
 from .schedule import Counts, Schedule, skip, timed_elsewhere
 from .status import unfinished_trainings
 from .steps import steps_of
-from .stopwatch import read_record, time_upstreams
+from .stopwatch import is_timed, read_record, time_upstreams
 
 __all__ = ["Outcome", "Request", "run", "seed_pairs"]
 
@@ -54,6 +55,7 @@ def run(request: Request) -> Outcome:
     request.out.mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in plan.cells if plan.status(cell) != "ok"]
     logger.info("%d of %d cells are finished in %s", len(plan.cells) - len(waiting), len(plan.cells), request.out)
+    _tell_of_others(plan)
     journal, counts = Journal(plan), Counts()
     try:
         try:
@@ -72,6 +74,22 @@ def run(request: Request) -> Outcome:
         raise
     journal.end()
     return Outcome(written, len(plan.cells), counts.made, counts.failed, counts.skipped)
+
+
+def _tell_of_others(plan: Plan) -> None:
+    """Warn where finished cells, which stay as they are, were made with other settings that do not decide a score."""
+    finished = ((cell, read_cell(plan.path(cell))) for cell in plan.cells if plan.status(cell) == "ok")
+    other = 0
+    for cell, found in finished:
+        timing, device = asdict(cell.study.timing), plan.request.device
+        same = found["config"].get("timing", timing) == timing and found["environment"].get("device", device) == device
+        other += not same
+    if other:
+        logger.warning(
+            "%d finished cells were timed with other timing options or made on another device than asked for, and stay "
+            "as they are: give another --out to make them anew",
+            other,
+        )
 
 
 def _refuse(plan: Plan, cells: Sequence[Cell], counts: Counts) -> list[Cell]:
@@ -146,7 +164,7 @@ def make_executor(plan: Plan) -> tuple[Executor, int]:
     if request.executor == "slurm":
         from .slurm import Slurm, load_settings
 
-        settings = load_settings(request.preset, request.slurm)
+        settings = load_settings(request.preset, request.device, request.slurm)
         return Slurm(request.out, settings, request.timeout_s), settings.cpus_per_task
     if request.executor == "local":
         return Local(request.out, request.jobs, request.timeout_s), max(1, threads // request.jobs)
@@ -163,7 +181,7 @@ def _timed(
 ) -> dict[str, str]:
     """Where the times of upstreams are, below the result folder; what is missing is timed now, together with the
     baseline: here, or alone on a machine where all else runs there."""
-    request, missing = plan.request, {name for name in names if read_record(plan.records[name]) is None}
+    request, missing = plan.request, {name for name in names if not is_timed(plan.records[name])}
     wanted = {name: study for name, study in plan.studies.items() if name in missing | {BASELINE, MEL}}
     if names and request.executor == "slurm":
         journal.doing(f"timing {', '.join(sorted(names))}")

@@ -138,9 +138,13 @@ def _pretraining_s(model: nn.Module, recipe: Recipe, corpus: Corpus, device: tor
         optimizer.step()
         wait(device)
 
+    @torch.no_grad()
+    def validate(batch: Batch) -> None:
+        loss(batch)
+        wait(device)
+
     step_s = median_s([partial(step, batch) for batch in batches])
-    with torch.no_grad():
-        valid_s = median_s([partial(loss, batch) for batch in batches[:2]])
+    valid_s = median_s([partial(validate, batch) for batch in batches[:2]])
     frames = sum(min(options.max_frames, math.ceil(lengths[id] / options.stack)) for id in valid_ids)
     num_validations = math.ceil(config.steps / config.valid_every)
     return config.steps * step_s + num_validations * math.ceil(frames / config.batch_frames) * valid_s

@@ -18,6 +18,7 @@ from ..downstream.states import States
 from ..recipes.corpora import Corpus, FrameStore, Utterance
 from .measure import median_s
 from .noise import Noise
+from .workloads import wait
 
 NUM_BATCHES = 4  # of train, the first of which is not timed
 
@@ -52,8 +53,10 @@ def measure_probe(
     noise = cast(FrameStore, Noise(frames, shape, meta))
     sample = Fold(tuple(few), (), (), fold.split)
 
+    where = torch.device(device)
+
     def read() -> States:
-        return States(noise, [sample], reads, settings.normalize, torch.device(device))
+        return States(noise, [sample], reads, settings.normalize, where)
 
     states = read()
     candidates = [
@@ -71,12 +74,14 @@ def measure_probe(
         found = batches.ready(batch)
         for candidate in candidates:
             candidate.learn(found)
+        wait(where)
 
     @torch.no_grad()
     def evaluate(batch: Sequence[Utterance]) -> None:
         found = batches.ready(batch)
         for candidate in candidates:
             candidate.model("dev", *found, {})
+        wait(where)
 
     train_s = median_s([partial(learn, batch) for batch in states.batches(few, train_rows[0])])
     for candidate in candidates:

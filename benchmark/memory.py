@@ -6,6 +6,7 @@ python -m s3prl_attention.benchmark.memory '{"upstream": "fixed_init", "preset":
 import json
 import platform
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 TIMEOUT_S = 600
+FAILED = 1  # Python's exit code after an exception
 
 
 Memory = dict[str, int | None]
+
+
+class ProcessDied(RuntimeError):
+    """The process that weighs an upstream ended without an exception, as when the system kills it."""
 
 
 def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: int, device: str) -> Memory:
@@ -28,11 +34,16 @@ def peak_memory(upstream: str, preset: str, overrides: Sequence[str], threads: i
     An upstream of s3prl is not trained, and its bytes are those beyond what all of s3prl takes.
 
     Raises:
-        RuntimeError: when the process fails, with its last line.
+        ProcessDied: when the process dies, of lack of memory above all.
+        RuntimeError: when it fails in another way, with its last line.
     """
     spec = {"upstream": upstream, "preset": preset, "overrides": list(overrides), "threads": threads, "device": device}
     command = [sys.executable, "-m", "s3prl_attention.benchmark.memory", json.dumps(spec)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode not in (0, FAILED):
+        killed = done.returncode == -signal.SIGKILL
+        why = "it was killed, as the system does when memory runs out" if killed else f"exit code {done.returncode}"
+        raise ProcessDied(f"the process that weighs its memory died ({why})")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise RuntimeError(f"measuring the memory of {upstream} failed: {lines[-1] if lines else done.returncode}")

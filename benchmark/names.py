@@ -35,8 +35,9 @@ def is_foreign(upstream: str) -> bool:
 
 
 def is_override(word: str) -> bool:
-    """Whether a word of a command line is ``section.option=value``, and no row such as ``fixed_init[init=raw]``."""
-    return "=" in word and not word.startswith("-") and not is_foreign(word) and "[" not in word.partition("=")[0]
+    """Whether a word of a command line is ``section.option=value``, and no row such as ``fixed_init[init=raw]``, nor a
+    path such as ``runs/lr=0.1``."""
+    return re.match(r"[\w.]+=", word) is not None
 
 
 def is_pretrained(upstream: str) -> bool:

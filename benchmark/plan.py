@@ -14,11 +14,10 @@ from ..recipes.pretrain import check_device
 from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
-from .environment import describe
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
-from .settings import Study, check_overrides, load_study
-from .stopwatch import timing_path
+from .settings import Study, check_overrides, check_seeds, load_study
+from .stopwatch import machine_of, timing_path
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,10 @@ def make_plan(request: Request) -> Plan:
     asked = [name for name in request.upstreams or UPSTREAMS.names() if name != MEL]
     upstreams = [parse(name).text if is_foreign(name) else name for name in asked]
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
+    check_seeds(request.seeds)
     check_overrides(upstreams, request.overrides)
-    check_device(request.device)
+    if request.executor != "slurm":  # a job tells what its node has: this machine may only submit
+        check_device(request.device)
     found = [load_study(name, request.preset, request.overrides) for name in (*upstreams, MEL, BASELINE)]
     studies = {study.upstream: study for study in found}  # rows that were written differently and are equal are one
     foreign = [parse(name) for name in upstreams if is_foreign(name)]
@@ -101,7 +102,7 @@ def make_plan(request: Request) -> Plan:
         check(foreign)
     speech = load_speech(studies[MEL].recipe.data)
     threads = torch.get_num_threads()
-    machine = f"{describe(threads)['cpu']} {request.device}"
+    machine = machine_of(request.device)
     rows = list({study.upstream: study for study in found[:-1]}.values())
     return Plan(
         request=request,

@@ -160,7 +160,9 @@ def _pretrained(study: Study, speech: Speech, seed: int, out: Path, device: str)
         maps = out / "maps" / corpus.name / f"{run_name(source, speech, seed)}--v{mean_maps.VERSION}.safetensors"
         if not maps.is_file():
             trained = _pretrained(source, speech, seed, out, device)
-            mean_maps.write_mean_maps(trained.checkpoint, corpus, maps, device=device)
+            with claims_of(out).wait_for(maps.name, lambda: logger.info("waiting for another process: %s", maps)):
+                if not maps.is_file():  # it may have been made meanwhile, and its content decides what comes of it
+                    mean_maps.write_mean_maps(trained.checkpoint, corpus, maps, device=device)
         recipe = replace(recipe, attention={**recipe.attention, "maps": str(maps)})
     with claims_of(out).wait_for(run, lambda: logger.info("waiting for another process that pre-trains %s", run)):
         return pretrain(recipe, corpus, out / "pretrain" / corpus.name / run, seed, device)

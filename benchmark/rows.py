@@ -154,9 +154,9 @@ def _settings(cell: Mapping) -> dict[str, object]:
         "data": {key: (cell["data"] or {}).get(key) for key in ("fingerprint", "splits", "num_folds")},
         "data.pretraining": {"fingerprint": ((cell["data"] or {}).get("pretraining") or {}).get("fingerprint")},
         "task": {key: (cell["task"] or {}).get(key) for key in ("metric", "head", "split", "source_hash")},
-        "environment": {key: machine[key] or None for key in ("cpu", "cores", "threads")},
+        "environment": {key: machine.get(key) or None for key in ("cpu", "cores", "threads", "gpu")},
         "version": {"python": ".".join(python.split(".")[:2]) or None, **{key: packages.get(key) for key in PACKAGES}},
-        "device": ((cell["time"] or {}).get("setting") or {}).get("device"),
+        "device": machine.get("device") or ((cell["time"] or {}).get("setting") or {}).get("device"),
     }
     return {key: value for key, value in flat(parts).items() if value is not None}
 
@@ -215,10 +215,11 @@ def _row(group: Group, table: int, settings: Mapping[str, object], members: list
 
 
 def _row_notes(group: Group) -> list[str]:
-    """What the upstream says of itself, and how many recordings were left out as broken."""
+    """What the upstream says of itself, how many recordings were left out as broken, and why times are missing."""
     numbers = sorted({len((cell["data"] or {}).get("left_out") or ()) for cell in group} - {0})
     told = f"{' or '.join(map(str, numbers))} recordings left out as broken (--skip-broken)" if numbers else ""
-    return [group[0]["upstream"].get("note") or "", told]
+    failed = dict.fromkeys(cell["time"]["error"] for cell in group if (cell["time"] or {}).get("error"))
+    return [group[0]["upstream"].get("note") or "", told, *(f"timing failed: {error}" for error in failed)]
 
 
 def _probe_notes(group: Group) -> list[str]:

@@ -108,15 +108,27 @@ def _difference(upstream: str, preset: str, overrides: tuple[str, ...]) -> dict[
     return {key: value for key, value in after.items() if before.get(key) != value and key != "upstream"}
 
 
-def telling(overrides: Sequence[str]) -> list[str]:
-    """Those of ``overrides`` by which pages of one row, made with several settings, are told apart. Where the data are
-    does not count: the corpus has a name."""
-    return sorted(text for text in overrides if not text.startswith(("data.root=", "data.corpus=")))
+def telling(upstreams: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Those of ``overrides`` by which pages of the same rows, made with several settings, are told apart. Where the
+    data are does not count: the corpus has a name. Nor do options that none of these rows takes."""
+    idle = ("data.root=", "data.corpus=", *(() if _takers(upstreams) else ("attention.",)))
+    return sorted(text for text in overrides if not text.startswith(idle))
 
 
 def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
     """Refuse an ``attention.`` option that only upstreams without options could have taken."""
     wanted = parse_overrides(overrides).get("attention", {})
-    takers = [name for name in upstreams if is_pretrained(name) and name != BASELINE]
-    if wanted and not takers:
+    if wanted and not _takers(upstreams):
         raise ValueError(f"{', '.join(upstreams)} has no attention options: leave out attention.{next(iter(wanted))}")
+
+
+def _takers(upstreams: Sequence[str]) -> list[str]:
+    """Those that may have attention options."""
+    return [name for name in upstreams if is_pretrained(name) and name != BASELINE]
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse a seed that a generator or a result file cannot take."""
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"--seed {seed}: seeds are whole numbers from 0, below 2**63")

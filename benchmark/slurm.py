@@ -2,7 +2,8 @@
 
     python run_benchmark.py --executor slurm slurm.partition=cpu slurm.cpus_per_task=8
 
-The command stays until all is done and may be killed: jobs that run go on, and the same command finds what they made.
+The command stays until all is done. Ctrl-C and SIGTERM cancel its jobs; when it is killed (SIGKILL) or its machine
+fails they go on. Either way the same command finds what they made.
 The result folder and ``$S3PRL_ATTENTION_CACHE`` must be on file systems that all nodes see.
 """
 
@@ -66,10 +67,12 @@ SIZES = {  # of the presets; others have the defaults
 }
 
 
-def load_settings(preset: str, words: Sequence[str] = ()) -> SlurmSettings:
-    """Those of a preset with ``slurm.option=value`` words; ``ValueError`` for an unknown option or a wrong type."""
+def load_settings(preset: str, device: str, words: Sequence[str] = ()) -> SlurmSettings:
+    """Those of a preset, whose GPUs are for ``device`` cuda, with ``slurm.option=value`` words; ``ValueError`` for an
+    unknown option or a wrong type."""
     given = parse_overrides(words, ("slurm",)).get("slurm", {})
-    found = typed(SlurmSettings, asdict(SIZES.get(preset, SlurmSettings())) | given, "slurm")
+    usual = asdict(SIZES.get(preset, SlurmSettings())) | ({"gpus_per_node": 0} if device == "cpu" else {})
+    found = typed(SlurmSettings, usual | given, "slurm")
     if (
         min(found.cpus_per_task, found.mem_gb, found.timeout_min, found.array_parallelism) < 1
         or found.gpus_per_node < 0

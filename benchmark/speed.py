@@ -87,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with mistakes_told():
+        for name in ("num_layers", "batch", "frames", "rounds", "threads"):
+            if getattr(options, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
     machine = describe(options.threads)
     print(f"{machine['cpu']}, {options.threads} threads, torch {machine['packages']['torch']}")
     print(f"{vars(options)}; linear layers through oneDNN: {worthwhile()}")

@@ -14,7 +14,7 @@ from .names import BASELINE, MEL, is_pretrained
 from .plan import Plan
 from .prepare import lineage, source_of_maps
 from .settings import Study
-from .stopwatch import read_record
+from .stopwatch import is_timed
 
 KINDS = ("timing", "log-Mel", "pre-training", "mean maps", "extraction", "probe")  # in the order of doing
 
@@ -38,7 +38,7 @@ def steps_of(plan: Plan, cells: Iterable[Cell]) -> dict[Path, tuple[Step, ...]]:
 
     @cache
     def timed(name: str) -> bool:
-        return read_record(plan.records[name]) is not None
+        return is_timed(plan.records[name])
 
     @cache
     def log_mel() -> tuple[Step, ...]:

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 
 from ..recipes.lineage import deciding
+from ..upstream.kernels.onednn import worthwhile
+from ..upstream.printable import printable
 from ..upstream.s3prl_upstreams import load_foreign, parse
+from .environment import describe
 from .lane import exclusive_lane
-from .memory import Memory, peak_memory
+from .memory import Memory, ProcessDied, peak_memory
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .result_files import safe_name, write_atomically
 from .settings import Study
@@ -31,17 +34,25 @@ from .workloads import (
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]  # {"time": ..., "memory": ..., "error": ...}; the first two as in a result file
+Record = dict[str, Any]  # {"time", "memory": as in a result file, "error": why a part is missing, or None}
 
 
 def timing_path(out: Path, study: Study, threads: int, machine: str) -> Path:
-    """Where the record of one upstream goes; the name changes with all that changes its times."""
+    """Where the record of one upstream goes; the name changes with all that changes its times. ``machine`` is from
+    ``machine_of``."""
     resolved = study.resolved()
     attention = {key: value for key, value in resolved["attention"].items() if key != "maps"}  # weights take no time
     parts = [resolved["model"], attention, resolved["timing"], deciding(resolved["pretrain"])]
     parts += [study.checkpoint] if study.checkpoint is not None else []
     text = json.dumps([parts, threads, machine, source_hash(study.upstream)], sort_keys=True)
     return out / "timing" / f"{safe_name(study.label)}--{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+
+def machine_of(device: str) -> str:
+    """What else changes times: the processors, PyTorch, and whether linear layers go through oneDNN."""
+    here = describe(torch.get_num_threads(), device)
+    parts = [here["cpu"], device, here.get("gpu", ""), f"torch {here['packages']['torch']}", f"oneDNN {worthwhile()}"]
+    return ", ".join(part for part in parts if part)
 
 
 def read_record(path: Path) -> Record | None:
@@ -53,6 +64,12 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
+def is_timed(path: Path) -> bool:
+    """Whether there is a record in ``path`` and nothing failed in it: what failed is tried again by the next run."""
+    record = read_record(path)
+    return record is not None and not record.get("error")
+
+
 def time_upstreams(
     studies: dict[str, Study], paths: dict[str, Path], threads: int, device: str, overrides: Sequence[str]
 ) -> None:
@@ -60,17 +77,23 @@ def time_upstreams(
 
     ``studies`` must hold the baseline; ``mel`` in it has no encoder, so that only the features count for it. s3prl's
     upstreams cannot be cut into features and encoder: they are timed as a whole, beside the whole of the baseline. One
-    that cannot be loaded gets no record, so that the next run tries again: a network may be there then.
+    that cannot be loaded gets no record: a network may be there in the next run. What fails is logged, and its record
+    says why.
     """
     where = torch.device(device)
     encoders = [name for name in studies if is_pretrained(name)]
     timing = studies[BASELINE].timing
     errors: dict[str, str] = {}
-    wholes = _built(filter(is_foreign, studies), errors, lambda name: load_foreign(parse(name)).to(where))
+
+    def fail(name: str, reason: str) -> None:
+        errors[name] = " ".join(printable(reason).split())
+        logger.warning("timing of %s failed: %s", name, errors[name])
+
+    wholes = _built(filter(is_foreign, studies), fail, lambda name: load_foreign(parse(name)).to(where))
     timed = [*encoders, *wholes]
 
     def there() -> bool:
-        return all(read_record(paths[name]) is not None for name in (*timed, MEL) if name in studies)
+        return all(is_timed(paths[name]) for name in (*timed, MEL) if name in studies)
 
     if there():
         return  # nothing but what could not be loaded was missing
@@ -84,26 +107,31 @@ def time_upstreams(
             min_sample_s=timing.min_sample_s,
             title=f"time {title}",
         )
-        errors.update({name: f"{title}: {s.error}" for name, s in measured[title].items() if s.error})
+        for name, samples in measured[title].items():
+            if samples.error:
+                fail(name, f"{title}: {samples.error}")
 
     with exclusive_lane():
         if there():
             return  # another process has timed them meanwhile
-        memory = {name: _memory(name, studies[name], threads, device, overrides) for name in timed}
+        memory = {name: _memory(name, studies[name], fail, threads, device, overrides) for name in timed}
+        deadly = {name for name in timed if name in errors}  # they would end this process too
+        timed, encoders = ([name for name in names if name not in deadly] for names in (timed, encoders))
+        wholes = {name: expert for name, expert in wholes.items() if name not in deadly}
         logger.info("timing %s with %d threads", ", ".join(timed), threads)
         measure("features", {MEL: features(where)})
-        built = _built(encoders, errors, lambda name: _lengths(studies[name], where))
+        built = _built(encoders, fail, lambda name: _lengths(studies[name], where))
         for length in timing.lengths_s:
             measure(f"inference_{length:g}s", {name: cases[length] for name, cases in built.items()})
         del built
-        if wholes:
+        if wholes and BASELINE not in deadly:
             wholes[BASELINE] = whole_baseline(studies[BASELINE].recipe, max(timing.lengths_s), where)
         for length in timing.lengths_s if wholes else ():
             measure(f"whole_{length:g}s", {name: whole(each, length, where) for name, each in wholes.items()})
         del wholes
-        measure("train_step", _built(encoders, errors, lambda name: train_step(studies[name].recipe, timing, where)))
+        measure("train_step", _built(encoders, fail, lambda name: train_step(studies[name].recipe, timing, where)))
         for name, study in studies.items():
-            if is_foreign(name) and name not in timed:
+            if is_foreign(name) and name not in memory:
                 continue
             record = {
                 "time": {
@@ -119,22 +147,32 @@ def time_upstreams(
             write_atomically(paths[name], (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _memory(name: str, study: Study, threads: int, device: str, overrides: Sequence[str]) -> Memory | None:
+def _memory(
+    name: str,
+    study: Study,
+    fail: Callable[[str, str], None],
+    threads: int,
+    device: str,
+    overrides: Sequence[str],
+) -> Memory | None:
     try:
         return peak_memory(name, study.recipe.preset, overrides, threads, device)
+    except ProcessDied as error:
+        fail(name, str(error))
+        return None
     except Exception as error:  # a number less on the leaderboard, no reason to end the run
         logger.warning("%s", error)
         return None
 
 
-def _built(names: Iterable[str], errors: dict[str, str], build: Callable[[str], Any]) -> dict[str, Any]:
-    """What ``build`` makes for each name; a failure is noted and leaves the others alone."""
+def _built(names: Iterable[str], fail: Callable[[str, str], None], build: Callable[[str], Any]) -> dict[str, Any]:
+    """What ``build`` makes for each name; a failure is told to ``fail`` and leaves the others alone."""
     built = {}
     for name in names:
         try:
             built[name] = build(name)
         except Exception as error:  # a plug-in may raise anything
-            errors[name] = f"{type(error).__name__}: {error}"
+            fail(name, f"{type(error).__name__}: {error}")
     return built
 
 

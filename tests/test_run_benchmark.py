@@ -15,10 +15,11 @@ import pytest
 import soundfile
 import torch
 from s3prl_attention import upstream
-from s3prl_attention.benchmark import executors
+from s3prl_attention.benchmark import executors, stopwatch
 from s3prl_attention.benchmark.cli import main
 from s3prl_attention.benchmark.explain import explain
 from s3prl_attention.benchmark.result_files import read_cell
+from s3prl_attention.benchmark.workloads import train_step
 from s3prl_attention.upstream.fixed_init import attention as fixed_init
 
 SMOKE = ("--preset", "smoke", "--upstream", "fixed_init", "--downstream", "speaker")
@@ -117,7 +118,13 @@ def test_a_failed_upstream_is_recorded_and_the_others_go_on(synthetic_tiny, tmp_
     def broken(self, x, keep):
         raise RuntimeError("planted: the kernel gave up")
 
+    def no_step(recipe, *others):
+        if recipe.upstream == "synthesizer_random":
+            raise RuntimeError("planted: no step")
+        return train_step(recipe, *others)
+
     monkeypatch.setattr(fixed_init.Attention, "forward", broken)
+    monkeypatch.setattr(stopwatch, "train_step", no_step)
     out = ["--out", str(tmp_path), "--preset", "smoke", "--upstream", "fixed_init", "synthesizer_random"]
     out += ["--executor", "inline"]
     assert main([*out, "--downstream", "speaker"]) == 1
@@ -127,11 +134,17 @@ def test_a_failed_upstream_is_recorded_and_the_others_go_on(synthetic_tiny, tmp_
     assert "planted: the kernel gave up" in failed["reason"]
     assert read_cell(made["synthesizer_random", "speaker"])["status"] == "ok"
     assert "planted: the kernel gave up" in (tmp_path / "leaderboard.md").read_text()
+    assert read_cell(made["synthesizer_random", "speaker"])["time"]["error"] == "RuntimeError: planted: no step"
+    told = "synthesizer_random: timing failed: RuntimeError: planted: no step"
+    assert told in (tmp_path / "leaderboard.md").read_text()
     monkeypatch.undo()
     capsys.readouterr()
     assert main([*out, "--downstream", "speaker"]) == 0
     assert "1 made now, 0 failed" in capsys.readouterr().out
-    assert read_cell(cells(tmp_path)["fixed_init", "speaker"])["status"] == "ok"
+    healed = read_cell(cells(tmp_path)["fixed_init", "speaker"])
+    assert healed["status"] == "ok"
+    assert "train_step" in healed["time"]["phases"], "its timing has failed too, and is tried again"
+    assert "error" not in healed["time"]
 
 
 def test_ctrl_c_keeps_what_is_finished(synthetic_tiny, tmp_path, monkeypatch, capsys):
@@ -196,6 +209,8 @@ BAD = [
     (["attention.init=lag", "--upstream", "fixed_init"], "no init 'lag': did you mean 'log'"),
     (["attention.init=log", "--upstream", "self_attention"], "self_attention has no attention options"),
     (["--device", "cuda:99"], "cuda:99"),
+    (["--seed", "0", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
+    (["--seed", str(2**63)], f"--seed {2**63}: seeds are whole numbers from 0, below 2**63"),
 ]
 
 

@@ -3,7 +3,6 @@
 Legend: B crops, T stacked frames of a crop, C input dim, P places (layers where a map is looked at), H heads.
 """
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +17,7 @@ from ...recipes.corpora import Corpus, Utterance
 from ...upstream.expert import UpstreamExpert
 from ...upstream.features import stack_frames
 from ..scattered import scattered
-from .mean_maps import check_has_maps
+from .mean_maps import check_has_maps, cpu_log_mel
 from .metrics import by_offset, distance, globalness, mass, spread, verticality
 
 BATCH = 8
@@ -210,7 +209,7 @@ def crops(
     """One crop of each utterance, from a random place, normalised as in pre-training; marked by phone and by segment
     (one phone from start to end, silence included) where all utterances have alignments."""
     options = expert.options
-    store, log_mel = log_mel_store(corpus, options.num_mels), copy.deepcopy(expert.log_mel).cpu()
+    store, log_mel = log_mel_store(corpus, options.num_mels), cpu_log_mel(expert)
     aligned = all(u.phones is not None for u in utterances)
     rng = np.random.default_rng(seed)
     for utterance in utterances:

@@ -30,7 +30,7 @@ from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import frozen_upstream, load_speech
 from ..report.attention import FILE, FOLDER, SCHEMA
 from ..result_files import safe_name
-from ..settings import Study, load_study, telling
+from ..settings import Study, check_overrides, check_seeds, load_study, telling
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
 from .cases import CASES, FEWEST_FRAMES
@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with mistakes_told():
         _check(options)
         overrides = as_overrides("data", {"corpus": options.corpus, "root": options.root}) + settings
+        check_overrides(options.upstream, overrides)
         studies = [load_study(name, options.preset, overrides) for name in options.upstream]
         speech = load_speech(studies[0].recipe.data)
         corpus = speech.probing.select(*options.subsets) if options.subsets else speech.pretraining
@@ -217,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             assert isinstance(expert, UpstreamExpert)
             assert done is not None, "it was pre-trained"
             where = options.out / FOLDER / corpus.name / options.preset
-            name = [study.label, f"seed{options.seed}", *options.subsets, *telling(settings)]
+            told = telling([study.upstream], settings)
+            name = [study.label, f"seed{options.seed}", *options.subsets, *told]
             folder = where / safe_name("--".join(name))
             folder.mkdir(parents=True, exist_ok=True)
             found = analyse(
@@ -230,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     check_device(options.device)
+    check_seeds([options.seed])
     for name in options.upstream:
         if not is_pretrained(name):
             raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")

@@ -26,6 +26,7 @@ from ...recipes.corpora.cache import replace_file
 from ...upstream import load
 from ...upstream.checkpoint import WEIGHTS, load_checkpoint
 from ...upstream.expert import UpstreamExpert
+from ...upstream.features import LogMel
 from ...upstream.maps_file import TENSOR
 from ..command_line import mistakes_told
 from ..scattered import scattered
@@ -133,10 +134,14 @@ def crops(expert: UpstreamExpert, corpus: Corpus, ids: Sequence[str]) -> Iterato
     """A crop (n, C) of each utterance, at most ``max_frames`` long, cut and normalised as in pre-training."""
     options = expert.options
     store = log_mel_store(corpus, options.num_mels)
-    log_mel = copy.deepcopy(expert.log_mel).cpu()  # where crops are made
-    speech = Speech(store, ids, log_mel, options.stack, options.max_frames, PretrainConfig(), seed=0)
+    speech = Speech(store, ids, cpu_log_mel(expert), options.stack, options.max_frames, PretrainConfig(), seed=0)
     for number, id in enumerate(ids):
         yield speech.batch([id], step_seed(0, number)).target[0]
+
+
+def cpu_log_mel(expert: UpstreamExpert) -> LogMel:
+    """The features of an upstream on the CPU, where crops are made, while it stays on its device."""
+    return copy.deepcopy(expert.log_mel).cpu()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

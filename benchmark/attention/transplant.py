@@ -35,7 +35,7 @@ from ..environment import describe
 from ..statistics import draw_clusters, paired_interval
 from .checkpoint_speech import add_arguments, lineage_of, pretraining_speech, read_options, recipe_of
 from .given_maps import GivenMaps, check_rebuilt, constant
-from .mean_maps import UTTERANCES, chosen, load_with_maps, mean_maps_over, source
+from .mean_maps import UTTERANCES, chosen, cpu_log_mel, load_with_maps, mean_maps_over, source
 from .transplant_report import write_report
 
 logger = logging.getLogger(__name__)
@@ -90,9 +90,8 @@ def held_out(trained: Trained, corpus: Corpus) -> list[Batch]:
     """The masked utterances of ``valid_loss``, always the same, each as a batch of its own, without padding."""
     options = trained.expert.options
     store = log_mel_store(corpus, options.num_mels)
-    speech = Speech(
-        store, trained.valid_ids, trained.expert.log_mel, options.stack, options.max_frames, trained.config, seed=0
-    )
+    log_mel = cpu_log_mel(trained.expert)
+    speech = Speech(store, trained.valid_ids, log_mel, options.stack, options.max_frames, trained.config, seed=0)
     return [_alone(batch, at) for batch in validation(speech) for at in range(len(batch.keep))]
 
 

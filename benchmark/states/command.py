@@ -23,7 +23,7 @@ from ..names import BASELINE, MEL, is_foreign, is_override, is_pretrained
 from ..plot import STYLES
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..result_files import safe_name
-from ..settings import Study, check_overrides, load_study, telling
+from ..settings import Study, check_overrides, check_seeds, load_study, telling
 from .page import write
 from .sample import Sample, phone_sample, speaker_sample
 from .trained import checkpoint, frozen, how_to_train
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace, settings: Sequence[str], command: str) -> l
         ValueError: for a wrong request, a checkpoint that is missing, or a corpus without phones and speakers to show.
     """
     check_device(options.device)
+    check_seeds([options.seed])
     if not 2 <= options.speakers <= len(STYLES):
         raise ValueError(
             f"--speakers must be 2 to {len(STYLES)}, which is how many marks there are: {options.speakers}"
@@ -74,7 +75,8 @@ def run(options: argparse.Namespace, settings: Sequence[str], command: str) -> l
         _view(study, speech, shown, options)
         for study in tqdm(studies, desc="upstreams", disable=None if len(studies) > 1 else True)
     ]
-    name = [f"seed{options.seed}", *([] if options.layer is None else [f"layer{options.layer}"]), *telling(settings)]
+    told = telling([study.upstream for study in studies], settings)
+    name = [f"seed{options.seed}", *([] if options.layer is None else [f"layer{options.layer}"]), *told]
     folder = options.out / "states" / safe_name(speech.probing.name) / options.preset / safe_name("--".join(name))
     return write(folder, views, shown, speech.probing, options.preset, options.seed, command)
 

@@ -18,6 +18,7 @@ from s3prl_attention.benchmark.attention.cases import CASES, FLAT, NEAR, SIDED, 
 from s3prl_attention.benchmark.attention.collect import Crop, collect, crops, turns, utterances_for
 from s3prl_attention.benchmark.attention.metrics import spread
 from s3prl_attention.benchmark.pages import where_made
+from s3prl_attention.benchmark.settings import telling
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.kernels.hand_crafted import NAMES, hand_crafted
 
@@ -264,6 +265,12 @@ def test_a_row_with_options_and_settings_has_a_folder_of_its_own(analysed, synth
     assert {row["case"] for row in found["start"]} == {FLAT}, "no hand-crafted head"
 
 
+def test_options_that_a_row_does_not_take_are_not_in_the_name_of_its_folder():
+    words = ["pretrain.steps=5", "attention.init=raw", "data.root=/data"]
+    assert telling(["self_attention"], words) == ["pretrain.steps=5"]
+    assert telling(["self_attention", "fixed_init"], words) == ["attention.init=raw", "pretrain.steps=5"]
+
+
 def test_other_speech_than_that_of_pre_training_can_be_looked_at(analysed, synthetic_tiny):
     other = next(name for name in synthetic_tiny.subsets() if not name.startswith("train"))
     heard = {u.id for u in synthetic_tiny.select(other).utterances if u.num_frames >= 64 * 3}
@@ -303,12 +310,14 @@ def test_a_result_folder_may_move_away_from_the_maps_that_a_row_started_from(ana
     ("words", "message"),
     [
         (["--frames", "8"], "--frames must be at least 16, got 8"),
+        (["--seed", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
         (["--crops", "4"], "--crops must be at least 8"),
         (["--upstream", "mel"], "mel has no attention"),
         (["--upstream", "fixed_init[ini=raw]"], "fixed_init has no option 'ini'"),
         (["--upstream", "self_atention"], "self_attention"),
         (["--frames", "3000"], "at most 100 stacked frames, and --frames asks for 3000: choose 100 or fewer"),
         (["--upstream", "fixed_init", "model.max_frames=400", "--frames", "400"], "shorter crops with --frames"),
+        (["attention.init=raw"], "self_attention has no attention options: leave out attention.init"),
         (["--upstream", "fixed_init", "attention.ini=raw"], "no option 'ini'"),
     ],
 )

@@ -1,6 +1,8 @@
 """The audit's command: every row is measured or said why not, nothing is measured twice, nothing finished is lost."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from cost_fixtures import GREEDY_BYTES, twin  # noqa: F401 (a fixture)
@@ -160,6 +162,31 @@ def test_a_stop_loses_no_finished_length(measured, tmp_path, capsys):
     assert set(cells(tmp_path)) == {("self_attention", 12), ("fixed_init", 12)}
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from s3prl_attention.benchmark.claims import claims_of
+with claims_of(Path(sys.argv[1])).hold("cost.json") as ours:
+    print(ours, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_audits_do_not_write_one_file(measured, tmp_path):
+    pytest.importorskip("fcntl", reason="claims are POSIX locks")
+    run(tmp_path, "--upstream", "fixed_init", lengths=("16",))
+    before = (tmp_path / "cost.json").read_bytes()
+    words = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(SystemExit, match=f"^error: another audit is measuring into {tmp_path}: wait for its end"):
+            run(tmp_path, "--upstream", "fixed_init")
+        assert (tmp_path / "cost.json").read_bytes() == before
+        other.communicate("\n")
+    run(tmp_path, "--upstream", "fixed_init")
+    assert measured == [(number, ["self_attention", "fixed_init"]) for number in (16, 32)]
+
+
 def test_changed_code_is_measured_anew(measured, tmp_path, monkeypatch):
     run(tmp_path, "--upstream", "fixed_init")
     old = cells(tmp_path)["fixed_init", 16]["time"]
@@ -177,6 +204,16 @@ def test_other_settings_are_refused_and_nothing_is_lost(measured, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .* measured with hidden_dim=32, rounds=2: give the same"):
         run(tmp_path, "--hidden-dim", "64", "--rounds", "3")
     assert (tmp_path / "cost.json").read_bytes() == before
+
+
+def test_times_of_another_pytorch_are_not_put_beside_the_old_ones(measured, tmp_path):
+    run(tmp_path, "--upstream", "fixed_init", lengths=("16",))
+    audit = json.loads((tmp_path / "cost.json").read_text())
+    audit["runs"][0]["environment"]["packages"]["torch"] = "1.0"
+    (tmp_path / "cost.json").write_text(json.dumps(audit))
+    with pytest.raises(SystemExit, match=r"^error: .* measured with torch=1.0: give the same options, on the same"):
+        run(tmp_path, "--upstream", "fixed_init")
+    assert len(measured) == 1
 
 
 @pytest.mark.parametrize(
@@ -197,7 +234,12 @@ def test_a_wrong_request_is_one_line(measured, tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": {}}'])
+KEYS = ("baseline", "fit_from", "settings", "runs", "rows")
+CELLS = ([{}], [dict.fromkeys(cost_file.CELL_KEYS, 0)], [0], [])
+DAMAGED = [json.dumps({"schema": 1, **{key: {} for key in KEYS}, "cells": cells}) for cells in CELLS]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": {}}', *DAMAGED])
 def test_a_file_that_is_no_audit_is_named(measured, tmp_path, content):
     if content is not None:
         (tmp_path / "cost.json").write_text(content)

@@ -112,6 +112,14 @@ def test_the_page_says_how_it_was_made(audit):
     assert "0123456789ab with local changes" in markdown(audit)
 
 
+def test_the_page_names_the_code_of_every_run_that_has_cells(audit):
+    (first,) = audit["runs"]
+    audit["runs"] += [{**first, "environment": {**first["environment"], "git_commit": c * 12}} for c in "ab"]
+    audit["cells"][0]["run"] = 2
+    told = [line for line in markdown(audit).splitlines() if line.startswith("on A CPU")]
+    assert [line.partition("commit ")[2] for line in told] == ["0123456789ab.", "bbbbbbbbbbbb."]
+
+
 def test_the_csv_has_a_line_for_each_row_length_and_phase(audit):
     lose(audit, "linear", 4096, "out of memory: needs about 31.0 GB", (TRAIN,))
     lines = list(csv.DictReader(io.StringIO(csv_text(audit))))

@@ -54,6 +54,8 @@ def test_the_command_prints_every_number_and_saves_them(librispeech_mini, tmp_pa
     assert f"{found['wait_share']:.2%} of the steps" in printed
     with pytest.raises(SystemExit, match="at least 1"):
         main([*words, "--utterances", "0"])
+    with pytest.raises(SystemExit, match=r"^error: .*cuda:99"):
+        main([*words, "--device", "cuda:99"])
 
 
 @pytest.mark.slow

@@ -40,6 +40,15 @@ def test_it_fills_the_section_of_the_cell():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+def test_the_model_of_a_gpu_is_told_where_one_computes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "gpu" not in environment.describe(1, "cuda"), "this machine only submits jobs"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"GPU of {device}")
+    assert environment.describe(1, "cuda")["gpu"] == "GPU of cuda"
+    assert "gpu" not in environment.describe(1, "cpu")
+
+
 @needs_git
 def test_commit_and_changes_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commit = make_checkout(tmp_path / "ours")

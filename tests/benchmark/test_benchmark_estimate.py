@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from grid_fixtures import TASKS, write_ok
 from s3prl_attention.benchmark import dry_run, estimate, measure, measure_probe
 from s3prl_attention.benchmark.cli import main
@@ -112,7 +113,9 @@ def test_the_measurement_does_what_a_run_does(name, synthetic_tiny, monkeypatch)
         calls[0]()
         return 1.0
 
+    waited: list[torch.device] = []
     monkeypatch.setattr(measure, "median_s", second)
+    monkeypatch.setattr(measure, "wait", waited.append)
     study = load_study(name, "smoke", [])
     corpus = synthetic_tiny.select("train-clean")
     some = list(corpus.utterances[:8])
@@ -125,6 +128,7 @@ def test_the_measurement_does_what_a_run_does(name, synthetic_tiny, monkeypatch)
     assert found.states_bytes == pytest.approx(exact, rel=0.05)
     if name != MEL:
         assert found.pretrain_s == 10 + 2 * 1  # steps, and two validations of one batch
+        assert waited == 2 * [torch.device("cpu")], "a step and a validation end when their device has done them"
         assert found.checkpoint_bytes > 4 * 80 * 3 * 32
         assert found.lane_s == (study.timing.rounds + 2) * 2
     if name == "self_attention":
@@ -141,11 +145,14 @@ def test_a_probe_counts_epochs_folds_and_batches(synthetic_tiny, monkeypatch):
         calls[0]()
         return 1.0
 
+    waited: list[torch.device] = []
     monkeypatch.setattr(measure_probe, "median_s", second)
+    monkeypatch.setattr(measure_probe, "wait", waited.append)
     settings = ProbeSettings(num_epochs=3)
     # 24 utterances train in 12 batches of 2, 8 of dev and 16 of test are scored 8 a second, 8 are read in a second
     took_s = measure_probe.measure_probe("speaker", synthetic_tiny, (3, 32), 3, settings, "cpu")
     assert took_s == pytest.approx(3 * (12 + 8 / 8) + 16 / 8 / 3 + 24 / 8)
+    assert waited == 2 * [torch.device("cpu")]
     assert measure_probe.measure_probe("phone_linear", synthetic_tiny, (3, 32), 3, settings, "cpu") > 3 * 16
     raced = measure_probe.measure_probe("speaker", synthetic_tiny, (3, 32), 3, replace(settings, race_epochs=1), "cpu")
     assert took_s - raced == pytest.approx((3 - 5 / 3) * (12 + 8 / 8)), "one epoch of three heads, two of one"

@@ -109,6 +109,7 @@ def test_a_spec_that_cannot_be_used_is_one_line(text, message, tmp_path, capsys)
         (["--executor", "inline", "--timeout", "2h"], "inline does one cell after the other"),
         (["--timeout", "soon"], "'soon' is no span of time"),
         (["--executor", "slurm", "slurm.memory=3"], "no option 'memory'"),
+        (["--executor", "slurm", "--jobs", "8"], "--jobs 8 is for --executor local: give slurm.array_parallelism=N"),
         (["--executor", "slurm", "--budget", "2h"], "--budget goes with --executor local"),
         (["slurm.mem_gb=3"], "slurm.mem_gb=3 is for --executor slurm"),
     ],
@@ -120,11 +121,13 @@ def test_wrong_words_about_jobs_are_one_line_before_any_work(words, message, syn
 
 
 def test_slurm_gets_what_the_preset_needs_and_the_words_say():
-    assert load_settings("paper").gpus_per_node == 1
-    found = load_settings("demo", ["slurm.partition=gpu", "slurm.mem_gb=32", "slurm.setup=['module load x']"])
+    assert load_settings("paper", "cuda").gpus_per_node == 1
+    assert load_settings("paper", "cpu").gpus_per_node == 0
+    assert load_settings("paper", "cpu", ["slurm.gpus_per_node=2"]).gpus_per_node == 2
+    found = load_settings("demo", "cpu", ["slurm.partition=gpu", "slurm.mem_gb=32", "slurm.setup=['module load x']"])
     assert (found.partition, found.mem_gb, found.setup) == ("gpu", 32, ["module load x"])
-    assert found.cpus_per_task == load_settings("demo").cpus_per_task
+    assert found.cpus_per_task == load_settings("demo", "cpu").cpus_per_task
     with pytest.raises(ValueError, match="mem_gb must be int"):
-        load_settings("demo", ["slurm.mem_gb=much"])
+        load_settings("demo", "cpu", ["slurm.mem_gb=much"])
     with pytest.raises(ValueError, match="at least 1"):
-        load_settings("demo", ["slurm.cpus_per_task=0"])
+        load_settings("demo", "cpu", ["slurm.cpus_per_task=0"])

@@ -6,6 +6,8 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,6 +179,9 @@ def test_clear_takes_what_is_old_or_named_and_not_in_use(cache: Path, capsys: py
         (["clear", "--older-than", "soon"], "--older-than: 'soon' is no span of time above 0: write it like 2h"),
         (["list", "probe.num_epochs=3"], "list takes no 'probe.num_epochs=3'"),
         (["speed", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["speed", "--device", "cuda:99"], "cuda:99"),
+        (["compare-dtypes", "--device", "cuda:99"], "cuda:99"),
+        (["speed", "--seed", "-1"], r"--seed -1: seeds are whole numbers from 0, below 2\*\*63"),
     ],
 )
 def test_a_wrong_request_is_told_in_a_line(
@@ -213,6 +218,15 @@ def test_batches_go_through_train_in_another_order_each_epoch() -> None:
     assert plan[:3] != plan[3:6]
     assert plan == [[u.id for u in batch] for batch in batches(train, 4, 7, seed=1)]
     assert plan != [[u.id for u in batch] for batch in batches(train, 4, 7, seed=2)]
+
+
+def test_a_chunk_begins_and_ends_when_its_device_has_done_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cache_speed, "wait", lambda device: told.append(f"wait for {device}"))
+    monkeypatch.setattr(cache_speed, "perf_counter", lambda: told.append("clock") or 0.0)
+    head: Any = SimpleNamespace(parameters=[torch.zeros(1)], learn=lambda *_: told.append("step"))
+    Side(lambda batch: (torch.zeros(1), []), head).train([[], []])
+    assert told == ["wait for cpu", "clock", "step", "step", "wait for cpu", "clock"]
 
 
 def test_times_count_the_extraction_and_say_what_was_not_run() -> None:

@@ -11,7 +11,7 @@ from s3prl_attention.benchmark.estimate import Estimate
 from s3prl_attention.benchmark.plan import Request, make_plan
 from s3prl_attention.benchmark.remake import command
 from s3prl_attention.benchmark.request_file import read_request
-from s3prl_attention.benchmark.result_files import read_cell
+from s3prl_attention.benchmark.result_files import read_cell, write_cell
 from s3prl_attention.benchmark.status import status
 from s3prl_attention.benchmark.steps import Step, steps_of
 from s3prl_attention.downstream.task import NotApplicable
@@ -32,6 +32,23 @@ def test_seeds_come_last_and_what_neighbours_share_is_prepared_once(synthetic_ti
     assert {call[2:] for call in work.of("probe")[:6]} == {(0, 0)}
     assert [call[2:] for call in work.of("probe")[6:10]] == [(1, 0), (1, 0), (0, 1), (0, 1)]
     assert grid.run(request(tmp_path, seeds=(0, 1))).num_made == 0
+
+
+def test_finished_cells_of_other_timing_or_device_stay_and_are_counted(synthetic_tiny, tmp_path, monkeypatch, caplog):
+    FakeWork(monkeypatch)
+    plan = make_plan(request(tmp_path))
+    for number, cell in enumerate(plan.cells):
+        path = plan.path(cell)
+        write_ok(path, cell.key(plan.speech))
+        found = read_cell(path)
+        found["config"] = cell.study.resolved()
+        found["environment"]["device"] = "cuda" if number == 0 else "cpu"
+        write_cell(path, found)
+    grid.run(request(tmp_path))
+    assert [text[:40] for text in caplog.messages if "--out" in text] == ["1 finished cells were timed with other t"]
+    caplog.clear()
+    assert grid.run(request(tmp_path, overrides=["timing.rounds=5"])).num_made == 0
+    assert f"{len(plan.cells)} finished cells" in "".join(caplog.messages)
 
 
 def test_the_leaderboard_is_written_again_while_a_run_goes_on(synthetic_tiny, tmp_path, monkeypatch):

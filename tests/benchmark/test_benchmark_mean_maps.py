@@ -6,11 +6,13 @@ Legend: n stacked frames, L distinct layers, H heads, N max_frames.
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from s3prl_attention.benchmark.attention import mean_maps as module
 from s3prl_attention.benchmark.attention.mean_maps import chosen, crops, mean_maps
+from s3prl_attention.benchmark.claims import claims_of
 from s3prl_attention.benchmark.cli import main
 from s3prl_attention.benchmark.prepare import Speech, lineage, source_of_maps
 from s3prl_attention.benchmark.result_files import read_cell
@@ -259,6 +261,31 @@ def test_the_benchmark_trains_self_attention_and_starts_from_its_maps(finished, 
         weights = tensors[f"encoder.layers.{layer}.attention.core.logits"].softmax(-1)
         torch.testing.assert_close(weights, (want[layer] + 1e-4) / (1 + 100e-4))
     assert config["lineage"]["recipe"]["attention"]["maps"] == fingerprint(maps)
+
+
+@pytest.mark.parametrize("made_by_another", [False, True])
+def test_two_processes_make_maps_once(made_by_another, synthetic_tiny, tmp_path, monkeypatch):
+    from s3prl_attention.benchmark import prepare
+
+    study, made = load_study("mean_map", "smoke"), []
+    both = Speech(synthetic_tiny, synthetic_tiny)
+    source = prepare.run_name(source_of_maps(study), both, 0)
+    maps = tmp_path / "maps" / synthetic_tiny.name / f"{source}--v{module.VERSION}.safetensors"
+
+    def pretrain(recipe, corpus, folder, seed, device):
+        if folder.name == source and made_by_another:
+            maps_in(maps)
+        return SimpleNamespace(checkpoint=folder / "checkpoint")
+
+    def write(checkpoint, corpus, path, device):
+        with pytest.raises(RuntimeError, match="this process has claimed"), claims_of(tmp_path).hold(path.name):
+            pass
+        made.append(path)
+
+    monkeypatch.setattr(prepare, "pretrain", pretrain)
+    monkeypatch.setattr(module, "write_mean_maps", write)
+    prepare._pretrained(study, both, 0, tmp_path, "cpu")
+    assert made == ([] if made_by_another else [maps])
 
 
 def test_a_moved_folder_is_finished_and_shares_its_maps(finished, tmp_path, capsys):

@@ -1,8 +1,11 @@
 """The plan: which cells, in which order, and what a change of the sources means for them."""
 
+from dataclasses import replace
+
 import pytest
 from grid_fixtures import TASKS, UPSTREAMS
 from s3prl_attention import downstream
+from s3prl_attention.benchmark import plan as plan_module
 from s3prl_attention.benchmark import sources
 from s3prl_attention.benchmark.names import MEL
 from s3prl_attention.benchmark.plan import Request, cells, make_plan, seed_pairs
@@ -59,6 +62,17 @@ def test_steps_are_shared_and_those_that_are_done_are_left_out(synthetic_tiny, t
     run = f"mean_map--seed0--{lineage(cell.study, plan.speech, 0)}"
     (tmp_path / "pretrain" / plan.speech.pretraining.name / run / "checkpoint").mkdir(parents=True)
     assert not any(step.kind in ("pre-training", "mean maps") for step in steps_of(plan, [cell])[plan.path(cell)])
+
+
+def test_what_slurm_computes_on_is_not_asked_of_the_machine_that_submits(synthetic_tiny, tmp_path, monkeypatch):
+    def no_gpu(device):
+        raise ValueError(f"planted: no {device} here")
+
+    monkeypatch.setattr(plan_module, "check_device", no_gpu)
+    request = Request("smoke", tmp_path, ("fixed_init",), ("speaker",), device="cuda", executor="slurm")
+    assert make_plan(request).cells
+    with pytest.raises(ValueError, match="no cuda here"):
+        make_plan(replace(request, executor="local"))
 
 
 S3PRL = "downstream.s3prl_"

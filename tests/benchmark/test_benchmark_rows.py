@@ -57,6 +57,13 @@ def test_without_10_s_the_longest_below_is_taken(tmp_path: Path):
     assert row.real_time_factor == pytest.approx(1.2 * 0.02 / 10 + 0.75 * 1.2 * 0.02 / 2)
 
 
+def test_a_timing_that_failed_is_told_of_its_row(tmp_path: Path):
+    cell = make_cell()
+    cell["time"]["error"] = "train_step: RuntimeError: no memory"
+    save(tmp_path, cell)
+    assert "- fixed_init: timing failed: train_step: RuntimeError: no memory" in markdown(read(tmp_path))
+
+
 def test_the_reference_has_features_but_no_encoder_to_time(tmp_path: Path):
     save(tmp_path, mel())
     (row,) = read(tmp_path)
@@ -169,6 +176,14 @@ def test_a_cell_that_was_not_timed_is_ranked_with_the_others(tmp_path: Path):
     assert {row.table for row in read(tmp_path)} == {0}
 
 
+def test_what_ran_on_a_gpu_is_not_ranked_with_the_others_even_untimed(tmp_path: Path):
+    fill(tmp_path, time__setting={"device": "cpu"})
+    save(tmp_path, make_cell(cell__upstream="other", environment__device="cuda", environment__gpu="a", time=None))
+    save(tmp_path, make_cell(cell__upstream="new", environment__device="cpu", time__setting={"device": "cpu"}), "d2")
+    tables = {row.upstream: row.table for row in read(tmp_path)}
+    assert (tables["new"], tables["self_attention"], tables["other"]) == (0, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
@@ -179,11 +194,13 @@ def test_a_cell_that_was_not_timed_is_ranked_with_the_others(tmp_path: Path):
         ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.12", "numpy": "2.4.6"}, "version.torchaudio"),
         ("environment__packages", {"torch": "2.14.1", "torchaudio": "2.11.0", "numpy": "2.5"}, "version.numpy"),
         ("data__pretraining", {"fingerprint": "other", "seconds": 1.0}, "data.pretraining.fingerprint"),
+        ("environment__gpu", "another", "environment.gpu"),
     ],
 )
 def test_rows_are_ranked_together_only_under_equal_settings(tmp_path: Path, key: str, value: object, told: str):
-    fill(tmp_path, data__pretraining={"fingerprint": "one", "seconds": 1.0})
-    changes = {"data__pretraining": {"fingerprint": "one", "seconds": 1.0}, key: value}
+    usual = {"data__pretraining": {"fingerprint": "one", "seconds": 1.0}, "environment__gpu": "one"}
+    fill(tmp_path, **usual)
+    changes = {**usual, key: value}
     save(tmp_path, make_cell(cell__upstream="other", **changes))
     rows = read(tmp_path)
     assert [row.table for row in rows if row.upstream == "other"] == [1]

@@ -41,6 +41,12 @@ def test_all_encoders_are_timed_in_both_phases(capsys):
         assert "1.000 (1.000-1.000)" in phase["self_attention"]
 
 
+def test_no_rounds_are_refused_before_anything_is_built(capsys):
+    with pytest.raises(SystemExit, match=r"^error: --rounds must be at least 1, got 0"):
+        speed.main([*TINY, "--rounds", "0"])
+    assert capsys.readouterr().out == ""
+
+
 def test_an_unknown_upstream_is_one_line(capsys):
     with pytest.raises(SystemExit, match="error: nonesuch: unknown upstream 'nonesuch'"):
         speed.main([*TINY, "--threads", "1", "--upstream", "nonesuch"])

@@ -3,6 +3,7 @@
 Legend: B batch, n frames, D model dim, H heads, K head dim, N max_frames, L layers.
 """
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from s3prl_attention.recipes.pretrain import pretrain, validate
 from s3prl_attention.upstream import load
 from s3prl_attention.upstream.contract import entry
 from s3prl_attention.upstream.expert import UpstreamExpert
+from s3prl_attention.upstream.features import LogMel
 from s3prl_attention.upstream.maps_file import read_maps
 from safetensors.torch import save_file
 from torch import nn
@@ -217,6 +219,16 @@ def test_the_loss_before_is_the_one_of_pretraining_and_the_rest_is_what_it_says(
             assert rise == pytest.approx(line["loss"][kind] - got["before"], abs=1e-6)
             assert low <= rise <= high
         assert line["less"]["uniform"][0] == pytest.approx(line["loss"]["uniform"] - line["loss"]["mean"], abs=1e-6)
+
+
+def test_what_was_held_out_is_cut_on_the_cpu_wherever_the_upstream_is(done, corpus, monkeypatch):
+    found = load_trained(done.checkpoint, corpus)
+    here, expected = copy.deepcopy(found.expert.log_mel), held_out(found, corpus)
+    found.expert.to("meta")
+    monkeypatch.setattr(LogMel, "cpu", lambda self: here)  # nothing can be copied out of meta
+    got = held_out(found, corpus)
+    assert all(torch.equal(one.target, other.target) for one, other in zip(got, expected, strict=True))
+    assert found.expert.log_mel.mean.is_meta
 
 
 def run(checkpoint, out, *words):

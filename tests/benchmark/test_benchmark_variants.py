@@ -120,6 +120,15 @@ def test_the_files_of_plain_rows_are_called_as_before(name, overrides, of_timing
     assert prepare.run_name(study, speech, 1) == f"{name}--seed1--{of_lineage}"
 
 
+def test_rows_and_paths_with_an_equals_sign_are_no_settings():
+    words = ["pretrain.steps=3", "steps=3", "attention.init='[a/b]'"]
+    options, settings = _parse(["--upstream", "fixed_init[init=raw]", "--out", "runs/lr=0.1", "--root=/a=b", *words])
+    assert settings == words
+    assert (options.upstream, str(options.out), options.root) == (["fixed_init[init=raw]"], "runs/lr=0.1", "/a=b")
+    _, settings = _parse(["--upstream", "s3prl:fake:/no=where/x.ckpt", "../lr=1/c.ckpt"])
+    assert settings == []
+
+
 ROWS = ("fixed_init", "fixed_init[init=raw]", "fixed_init[init=maps]", "xbox[bucketed]")
 
 
