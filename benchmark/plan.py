@@ -10,13 +10,13 @@ import torch
 
 from .. import downstream
 from ..downstream.task import NotApplicable
-from ..recipes.pretrain import check_device
+from ..recipes.pretrain import check_device, check_seed
 from ..upstream.plugins import UPSTREAMS
 from ..upstream.s3prl_upstreams import check, parse
 from .cell import Cell, status
 from .names import BASELINE, MEL, is_foreign, is_pretrained
 from .prepare import Speech, load_speech
-from .settings import Study, check_overrides, check_seeds, load_study
+from .settings import Study, check_overrides, load_study
 from .stopwatch import machine_of, timing_path
 
 
@@ -91,7 +91,8 @@ def make_plan(request: Request) -> Plan:
     asked = [name for name in request.upstreams or UPSTREAMS.names() if name != MEL]
     upstreams = [parse(name).text if is_foreign(name) else name for name in asked]
     tasks = tuple(downstream.expand(request.downstreams or downstream.names()))
-    check_seeds(request.seeds)
+    for seed in request.seeds:
+        check_seed(seed)
     check_overrides(upstreams, request.overrides)
     if request.executor != "slurm":  # a job tells what its node has: this machine may only submit
         check_device(request.device)

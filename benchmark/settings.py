@@ -125,10 +125,3 @@ def check_overrides(upstreams: Sequence[str], overrides: Sequence[str]) -> None:
 def _takers(upstreams: Sequence[str]) -> list[str]:
     """Those that may have attention options."""
     return [name for name in upstreams if is_pretrained(name) and name != BASELINE]
-
-
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse a seed that a generator or a result file cannot take."""
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"--seed {seed}: seeds are whole numbers from 0, below 2**63")

@@ -209,8 +209,8 @@ BAD = [
     (["attention.init=lag", "--upstream", "fixed_init"], "no init 'lag': did you mean 'log'"),
     (["attention.init=log", "--upstream", "self_attention"], "self_attention has no attention options"),
     (["--device", "cuda:99"], "cuda:99"),
-    (["--seed", "0", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
-    (["--seed", str(2**63)], f"--seed {2**63}: seeds are whole numbers from 0, below 2**63"),
+    (["--seed", "0", "-1"], "a seed must be a whole number from 0 and below 2**63, got -1"),
+    (["--seed", str(2**63)], f"a seed must be a whole number from 0 and below 2**63, got {2**63}"),
 ]
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ...recipes.config import as_overrides, presets
 from ...recipes.corpora import Corpus, Utterance
 from ...recipes.corpora.cache import replace_file
-from ...recipes.pretrain import check_device
+from ...recipes.pretrain import check_device, check_seed
 from ...upstream import load
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.expert import UpstreamExpert
@@ -30,7 +30,7 @@ from ..names import BASELINE, is_override, is_pretrained
 from ..prepare import frozen_upstream, load_speech
 from ..report.attention import FILE, FOLDER, SCHEMA
 from ..result_files import safe_name
-from ..settings import Study, check_overrides, check_seeds, load_study, telling
+from ..settings import Study, check_overrides, load_study, telling
 from . import page, pictures
 from .analysis import add_turns, by_layer, heads, how_many_cases, projected
 from .cases import CASES, FEWEST_FRAMES
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     check_device(options.device)
-    check_seeds([options.seed])
+    check_seed(options.seed)
     for name in options.upstream:
         if not is_pretrained(name):
             raise ValueError(f"{name} has no attention: name upstreams with an encoder of ours")

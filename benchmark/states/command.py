@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ...downstream.feature_cache import cached_states
 from ...recipes.config import as_overrides
-from ...recipes.pretrain import check_device
+from ...recipes.pretrain import check_device, check_seed
 from ...upstream.allocator import keep_freed_memory
 from ...upstream.plugins import UPSTREAMS
 from ...upstream.s3prl_upstreams import check, parse
@@ -23,7 +23,7 @@ from ..names import BASELINE, MEL, is_foreign, is_override, is_pretrained
 from ..plot import STYLES
 from ..prepare import Speech, batch_s, load_speech, states_key
 from ..result_files import safe_name
-from ..settings import Study, check_overrides, check_seeds, load_study, telling
+from ..settings import Study, check_overrides, load_study, telling
 from .page import write
 from .sample import Sample, phone_sample, speaker_sample
 from .trained import checkpoint, frozen, how_to_train
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, settings: Sequence[str], command: str) -> l
         ValueError: for a wrong request, a checkpoint that is missing, or a corpus without phones and speakers to show.
     """
     check_device(options.device)
-    check_seeds([options.seed])
+    check_seed(options.seed)
     if not 2 <= options.speakers <= len(STYLES):
         raise ValueError(
             f"--speakers must be 2 to {len(STYLES)}, which is how many marks there are: {options.speakers}"

@@ -310,7 +310,7 @@ def test_a_result_folder_may_move_away_from_the_maps_that_a_row_started_from(ana
     ("words", "message"),
     [
         (["--frames", "8"], "--frames must be at least 16, got 8"),
-        (["--seed", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
+        (["--seed", "-1"], "a seed must be a whole number from 0 and below 2**63, got -1"),
         (["--crops", "4"], "--crops must be at least 8"),
         (["--upstream", "mel"], "mel has no attention"),
         (["--upstream", "fixed_init[ini=raw]"], "fixed_init has no option 'ini'"),

@@ -181,7 +181,7 @@ def test_clear_takes_what_is_old_or_named_and_not_in_use(cache: Path, capsys: py
         (["speed", "--steps", "0"], "--steps must be at least 1, got 0"),
         (["speed", "--device", "cuda:99"], "cuda:99"),
         (["compare-dtypes", "--device", "cuda:99"], "cuda:99"),
-        (["speed", "--seed", "-1"], r"--seed -1: seeds are whole numbers from 0, below 2\*\*63"),
+        (["speed", "--seed", "-1"], r"a seed must be a whole number from 0 and below 2\*\*63, got -1"),
     ],
 )
 def test_a_wrong_request_is_told_in_a_line(

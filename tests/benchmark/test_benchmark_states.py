@@ -271,7 +271,7 @@ def test_a_row_in_brackets_is_another_upstream_and_a_layer_can_be_chosen(small_r
         (["pretrain.steps=3"], "has no self_attention pre-trained"),
         (["--upstream", "fixed_init", "--seed", "4"], "seed 4 (what it has, fixed_init--seed0--"),
         (["--upstream", "fixed_init", "--layer", "9"], "--layer must be 0 (the input) to 2 for fixed_init, got 9"),
-        (["--seed", "-1"], "--seed -1: seeds are whole numbers from 0, below 2**63"),
+        (["--seed", "-1"], "a seed must be a whole number from 0 and below 2**63, got -1"),
         (["--speakers", "1"], "--speakers must be 2 to 42"),
         (["--upstream", "nobody"], "nobody"),
         (["--upstream", "fixed_init[init=raw]"], "has no fixed_init[init=raw] pre-trained on synthetic-tiny"),
