@@ -15,7 +15,7 @@ def directions(num_heads: int, size: int, num_bits: int, seed: int) -> Tensor:
 def seeded_normal(*shape: int, seed: int) -> Tensor:
     """N(0, 1) numbers, a function of the seed alone: drawn on the CPU even when another device is the default."""
     default = torch.empty(0).device
-    drawn_on = default if default.type == "meta" else "cpu"  # on meta there are shapes without numbers
+    drawn_on = default if default.type == "meta" else torch.device("cpu")  # on meta there are shapes without numbers
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), device=drawn_on).to(default)
 
 
