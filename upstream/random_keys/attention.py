@@ -99,7 +99,7 @@ class Attention(nn.Module):
         return itself.scatter(-1, drawn, True)
 
 
-@lru_cache(maxsize=64)  # every length of a batch, which each layer asks for
+@lru_cache(maxsize=24)  # the lengths of a batch, which each layer asks for; 3 KB a frame at 12 heads
 def others(num_heads: int, num_valid: int, num_others: int, seed: int) -> Tensor:
     """For each head and frame a random set of other frames, each set as likely as any, (H, c, <= num_others) int64.
 
