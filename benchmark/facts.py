@@ -78,13 +78,17 @@ def facts(table: Sequence[Row]) -> list[str]:
 
 def made_on(machines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Machine and software of what was made in these environments (`environment.describe`)."""
-    where = join(f"{e['cpu']}, {e['cores']} cores, {_gigabytes(e['ram_bytes'])} GB, {e['os']}" for e in machines)
+    where = join(f"{_processors(e)}, {_gigabytes(e['ram_bytes'])} GB, {e['os']}" for e in machines)
     threads, python = (join(e[key] for e in machines) for key in ("threads", "python"))
     packages = join(", ".join(f"{name} {v}" for name, v in e["packages"].items() if v) for e in machines)
     return [
         f"Machine: {where}; threads: {threads}.",
         f"Software: Python {python}; {packages}; commit {join(map(commit, machines))}.",
     ]
+
+
+def _processors(machine: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, [machine["cpu"], f"{machine['cores']} cores", machine.get("gpu")]))
 
 
 def commit(machine: Mapping[str, Any]) -> str:

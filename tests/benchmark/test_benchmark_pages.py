@@ -217,6 +217,11 @@ def test_the_smallest_difference_that_the_test_set_could_show_is_told(tmp_path: 
         assert told in text
 
 
+def test_the_page_names_the_gpu_of_what_ran_on_one(tmp_path: Path):
+    fill(tmp_path, environment__device="cuda", environment__gpu="Tesla T9")
+    assert ", 2 cores, Tesla T9, " in markdown(read(tmp_path))
+
+
 def test_few_speakers_can_show_nothing_and_the_page_says_so(tmp_path: Path):
     for name, score in (("self_attention", 0.2), ("fixed_init", 0.9)):
         lines = outcomes(score, num_speakers=5, per_speaker=40)
