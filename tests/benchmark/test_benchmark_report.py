@@ -146,11 +146,12 @@ NO_AUDIT = dict.fromkeys(("baseline", "fit_from", "settings", "runs", "rows", "c
     ("spoil", "told"),
     [
         (spoil_audit("{"), "cost/cost.json is not a readable audit"),
-        (spoil_audit(json.dumps({"schema": 1, **NO_AUDIT})), "cost/cost.json: TypeError"),
+        (spoil_audit(json.dumps({"schema": 1, **NO_AUDIT})), "cost/cost.json is not a readable audit ('int' object"),
         (
             spoil_audit(json.dumps({**invented_audit({"self_attention": 2.0}), "cells": []})),
-            "cost/cost.json: IndexError",
+            "cost/cost.json is not a readable audit (it has no cells)",
         ),
+        (spoil_audit(json.dumps({**invented_audit({"self_attention": 2.0}), "rows": 0})), "cost/cost.json: TypeError"),
         (spoil_analysis(schema=2), "attention/synthetic-small/demo/self_attention--seed0/analysis.json is no readable"),
         (spoil_analysis(cases={}), "is no readable analysis (KeyError: 'by_layer'): make it again"),
         (spoil_analysis(table=3), "is no readable analysis (TypeError"),
