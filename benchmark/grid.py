@@ -53,9 +53,12 @@ def run(request: Request) -> Outcome:
     started = monotonic()
     plan = make_plan(request)
     request.out.mkdir(parents=True, exist_ok=True)
-    waiting = [cell for cell in plan.cells if plan.status(cell) != "ok"]
-    logger.info("%d of %d cells are finished in %s", len(plan.cells) - len(waiting), len(plan.cells), request.out)
-    _tell_of_others(plan)
+    finished: list[Cell] = []
+    waiting: list[Cell] = []
+    for cell in plan.cells:
+        (finished if plan.status(cell) == "ok" else waiting).append(cell)
+    logger.info("%d of %d cells are finished in %s", len(finished), len(plan.cells), request.out)
+    _tell_of_others(plan, finished)
     journal, counts = Journal(plan), Counts()
     try:
         try:
@@ -76,12 +79,11 @@ def run(request: Request) -> Outcome:
     return Outcome(written, len(plan.cells), counts.made, counts.failed, counts.skipped)
 
 
-def _tell_of_others(plan: Plan) -> None:
+def _tell_of_others(plan: Plan, finished: Sequence[Cell]) -> None:
     """Warn where finished cells, which stay as they are, were made with other settings that do not decide a score."""
-    finished = ((cell, read_cell(plan.path(cell))) for cell in plan.cells if plan.status(cell) == "ok")
     other = 0
-    for cell, found in finished:
-        timing, device = asdict(cell.study.timing), plan.request.device
+    for cell in finished:
+        found, timing, device = read_cell(plan.path(cell)), asdict(cell.study.timing), plan.request.device
         same = found["config"].get("timing", timing) == timing and found["environment"].get("device", device) == device
         other += not same
     if other:
