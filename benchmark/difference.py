@@ -15,13 +15,12 @@ from typing import Any
 from ..upstream.printable import printable
 from .command_line import mistakes_told
 from .find_cell import find_cell
-from .names import attention_of
+from .names import DATA_PLACES, attention_of
 from .plain import texts
 
 Pairs = dict[str, tuple[Any, Any]]  # by name, the values of A and of B
 
-# of the configuration: where data lie, and what the cell says
-LEFT_OUT = ("data.root", "data.alignments", "data.split_lists", "upstream")
+LEFT_OUT = (*DATA_PLACES, "upstream")  # of the configuration: where data lie, and what the cell says
 TIMING = "timing."  # options that decide how times are taken, and nothing else
 LISTED = 8  # of what cannot be compared
 EXACT = ("code", "data", "configuration", "seed")  # what decides a score; the others may move it by rounding

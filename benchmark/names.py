@@ -6,6 +6,7 @@ from ..upstream.s3prl_upstreams import PREFIX
 
 BASELINE = "self_attention"  # what times and scores are compared with
 MEL = "mel"  # the row without an encoder; scores are compared with it where the baseline has none
+DATA_PLACES = ("data.root", "data.alignments", "data.split_lists")  # a fingerprint tells what lies there
 EXECUTORS = ("local", "slurm", "inline")  # where the cells of a grid are made
 
 

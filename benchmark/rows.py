@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .comparison import compare
-from .names import BASELINE, MEL
+from .names import BASELINE, DATA_PLACES, MEL
 from .plain import flat, text
 from .row_times import Spread, largest_memory, row_times
 from .scored import Scored, read_scored
@@ -15,8 +15,7 @@ from .statistics import clustered_interval
 PACKAGES = ("torch", "torchaudio", "numpy")  # whose versions must agree
 OWN_SECTIONS = frozenset({"attention", "checkpoint"})  # of the configuration, in which rows of a table may differ
 TASK_CODE = "task.source_hash"
-# what a fingerprint, or the row, stands for
-PLACES = frozenset({"data.root", "data.alignments", "data.split_lists", "seed", "upstream"})
+PLACES = frozenset({*DATA_PLACES, "seed", "upstream"})  # what a fingerprint, or the row, stands for
 
 Group = list[dict]  # the cells of a row: one for each pair of seeds
 
