@@ -31,6 +31,7 @@ from ..downstream.splits import SPLITS, Fold
 from ..downstream.states import States
 from ..recipes.corpora import Corpus, Utterance, cache_dir
 from .cache_dtypes import difference, percent, requested
+from .command_line import check_counts
 from .environment import describe
 from .lane import OtherLoad, exclusive_lane
 from .prepare import frozen_upstream, states_key
@@ -121,9 +122,7 @@ class Upstream:
 
 def run(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Measure and print."""
-    wrong = [name for name in ("steps", "batch", "chunk") if getattr(options, name) < 1]
-    if wrong:
-        raise ValueError(f"--{wrong[0]} must be at least 1, got {getattr(options, wrong[0])}")
+    check_counts(options, "steps", "batch", "chunk")
     study, speech = requested(options, overrides)
     corpus, device = speech.probing, torch.device(options.device)
     expert, _ = frozen_upstream(study, speech, options.seed, options.out, options.device)

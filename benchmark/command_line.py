@@ -1,5 +1,6 @@
-"""How commands end when they cannot go on; cheap to import."""
+"""How commands check their counts, and end when they cannot go on; cheap to import."""
 
+import argparse
 import signal
 import sys
 import threading
@@ -28,6 +29,13 @@ def terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def check_counts(options: argparse.Namespace, *names: str) -> None:
+    """Raises ``ValueError`` for the first of these options that is below 1."""
+    for name in names:
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import torch
 from ..upstream import names
 from ..upstream.encoder import EncoderOptions
 from .claims import claims_of
-from .command_line import mistakes_told
+from .command_line import check_counts, mistakes_told
 from .cost_case import rows_of
 from .cost_file import Audit, facts, missing_rows, open_audit, past_cells, read_audit, save_audit, with_cells
 from .cost_measure import measure_length
@@ -97,9 +97,7 @@ def _with_missing(
 
 def _settings(options: argparse.Namespace) -> CostSettings:
     EncoderOptions(hidden_dim=options.hidden_dim, num_heads=options.num_heads)  # refuses sizes that cannot be
-    for name in ("rounds", "threads", "fit_from"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+    check_counts(options, "rounds", "threads", "fit_from")
     for name in ("phase_s", "min_sample_s", "max_case_s"):
         if getattr(options, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {getattr(options, name)}")

@@ -21,7 +21,7 @@ from ..upstream import load, names
 from ..upstream.allocator import keep_freed_memory
 from ..upstream.encoder import sinusoid
 from ..upstream.kernels.onednn import fast_linear, worthwhile
-from .command_line import mistakes_told
+from .command_line import check_counts, mistakes_told
 from .environment import describe
 from .lane import OtherLoad, exclusive_lane
 from .names import BASELINE
@@ -88,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with mistakes_told():
-        for name in ("num_layers", "batch", "frames", "rounds", "threads"):
-            if getattr(options, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
+        check_counts(options, "num_layers", "batch", "frames", "rounds", "threads")
     machine = describe(options.threads)
     print(f"{machine['cpu']}, {options.threads} threads, torch {machine['packages']['torch']}")
     print(f"{vars(options)}; linear layers through oneDNN: {worthwhile()}")
