@@ -103,8 +103,8 @@ def probe(
 ) -> ProbeResult:
     """Train and score one task on the stored hidden states of a frozen upstream.
 
-    The same seed gives the same result on the same CPU (on CUDA sums come in any order). The global
-    random state is left as it was.
+    The same seed gives the same result on the same CPU (on CUDA sums come in any order). The global random
+    state is left as it was.
 
     Args:
         task: a name of ``downstream.names()``.

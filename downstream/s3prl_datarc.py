@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..recipes.corpora.alignments import utf8_told
 from ..recipes.corpora.corpus import SAMPLE_RATE_HZ
 from ..recipes.corpora.split_lists import find_lists
 from ..upstream.registry import nearest
@@ -124,11 +125,8 @@ def divided_lists(where: str, seed: int) -> dict[str, list[str]]:
         )
     lines = {}
     for split, path in files.items():
-        try:
-            with path.open(encoding="utf-8-sig") as file:
-                lines[split] = [line.strip() for line in file]  # blank lines count in the shuffle
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: lists are UTF-8 text, this one is not ({error.reason}): convert it") from error
+        with utf8_told(path, "lists are"), path.open(encoding="utf-8-sig") as file:
+            lines[split] = [line.strip() for line in file]  # blank lines count in the shuffle
     random.Random(seed).shuffle(lines["train"])
     num_train = int(len(lines["train"]) * 0.9)
     parts = {"train": lines["train"][:num_train], "dev": lines["train"][num_train:], "test": lines["test"]}

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,20 @@ def _is_arpabet(names: Iterable[str]) -> bool:
 
 def label_lines(path: Path) -> Iterator[tuple[int, str]]:
     """``(line number, text)`` of the lines that are not blank. Raises ``ValueError`` for what is not UTF-8 text."""
+    with utf8_told(path, "label files are"), path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line.strip()
+
+
+@contextmanager
+def utf8_told(path: Path, kind: str) -> Iterator[None]:
+    """Tell of a file that cannot be read, or is not UTF-8 text as all of its ``kind`` (``label files are``), by a
+    ``ValueError``."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.strip()
+        yield
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: label files are UTF-8 text, this one is not ({error.reason}): convert it") from error
+        raise ValueError(f"{path}: {kind} UTF-8 text, this one is not ({error.reason}): convert it") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 

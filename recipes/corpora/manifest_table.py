@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .alignments import check_id, seconds_of
+from .alignments import check_id, seconds_of, utf8_told
 from .corpus import SPLITS, TOLD, near_names
 
 NEEDED = ("path", "speaker")
@@ -90,19 +90,15 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """(number of its first line, cells) of header and rows; blank lines are left out."""
     found = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with utf8_told(path, "a manifest is"), path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             first = 1
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     found.append((first, cells))
                 first = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a manifest is UTF-8 text, this one is not ({error.reason}): convert it") from error
     except csv.Error as error:
         raise ValueError(f"{path}:{first}: not well-formed CSV ({error}): correct the quotes of this row") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}): check the path") from error
     return found
 
 

@@ -140,6 +140,13 @@ def test_another_seed_divides_otherwise_and_blank_lines_count(tmp_path: Path):
         divided_lists(str(tmp_path), 1337)
 
 
+def test_a_list_that_is_not_utf8_is_told(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_split.txt").write_text("a-1-0001\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"train_split.txt: lists are UTF-8 text, this one is not .*: convert it"):
+        divided_lists(str(tmp_path), 0)
+
+
 def rows(*lengths: int) -> list[Row]:
     return [Row(str(number), length) for number, length in enumerate(lengths)]
 
